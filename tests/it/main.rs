@@ -11,6 +11,7 @@ mod datasets;
 mod deploy;
 mod docs;
 mod epochs;
+mod eval;
 mod finished;
 mod fleet;
 mod fuzz;

@@ -4,6 +4,7 @@
 mod bench;
 mod broker;
 mod config;
+mod eval;
 mod fleet;
 #[cfg(test)]
 mod hints;
@@ -22,6 +23,7 @@ pub(crate) use bench::{
 };
 pub(crate) use broker::{BrokerArgs, BrokerCommand};
 pub(crate) use config::ConfigArgs;
+pub(crate) use eval::EvalArgs;
 pub(crate) use fleet::FleetBenchArgs;
 pub(crate) use inspect::InspectArgs;
 pub(crate) use mismatch::MismatchArgs;
@@ -120,6 +122,7 @@ pub(crate) enum Verb {
     Weigh(WeighArgs),
     Parity(ParityArgs),
     Mismatch(MismatchArgs),
+    Eval(Box<EvalArgs>),
     Export(ExportArgs),
     Serve(ServeArgs),
     Report(ReportArgs),

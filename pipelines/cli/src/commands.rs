@@ -7,6 +7,7 @@ mod broker;
 mod completions;
 mod config;
 mod doctor;
+mod eval;
 mod export;
 mod inspect;
 mod mismatch;
@@ -74,6 +75,7 @@ pub(crate) async fn execute(verb: Verb, context: &Context) -> Result<CommandOutc
         Verb::Weigh(args) => weigh_file(&args, context),
         Verb::Parity(args) => parity::parity(&args, context).await,
         Verb::Mismatch(args) => mismatch::mismatch(&args, context).await,
+        Verb::Eval(args) => eval::eval(&args, context).await,
         Verb::Export(args) => export::export(&args, context).await,
         Verb::Serve(args) => serve::serve(&args, context).await,
         Verb::Report(args) => report::report(&args, context).await,

@@ -15,14 +15,14 @@ use vintage_trajectory::Excerpt;
 use self::pace::Pace;
 pub(crate) use self::screen::Screen;
 use vintage_flow::RunEvent;
-use vintage_human::{duration, one_line};
+use vintage_human::{duration, one_line, prompt_line};
 
 /// Minimum time between two plain lines.
 const LINE_EVERY: Duration = Duration::from_secs(2);
 /// Minimum time between two samples.
 const SAMPLE_EVERY: Duration = Duration::from_secs(30);
 /// Longest text of a sample, in characters.
-const SAMPLE: usize = 60;
+const SAMPLE: usize = 72;
 /// Interval at which bars are redrawn without events, so that the spinner turns.
 const TICK: Duration = Duration::from_millis(120);
 
@@ -132,6 +132,14 @@ impl Progress {
                 let far = format!("replayed {done}/{updates} updates");
                 self.step(&far, "", *done, *updates, done == updates, now);
             }
+            RunEvent::Examined {
+                version,
+                done,
+                prompts,
+            } => {
+                let far = format!("version {version}: {done}/{prompts} prompts answered");
+                self.step(&far, "", *done, *prompts, done == prompts, now);
+            }
             RunEvent::Republished { records, of } => {
                 let far = format!("read {records}/{of} records");
                 self.step(&far, "", *records, *of, records == of, now);
@@ -178,7 +186,7 @@ impl Progress {
         let answer = answer.map(|answer| format!(" (answer {})", one_line(answer, SAMPLE / 2)));
         self.note(&format!(
             "sample of update {update}: {}{} → {}  reward {}",
-            one_line(&excerpt.prompt, SAMPLE),
+            prompt_line(&excerpt.prompt, SAMPLE),
             answer.unwrap_or_default(),
             one_line(&excerpt.completion, SAMPLE),
             excerpt.reward,

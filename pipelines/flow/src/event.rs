@@ -55,6 +55,15 @@ pub enum RunEvent {
         /// Number of held-out prompts.
         prompts: u64,
     },
+    /// Progress of an evaluation of its own, outside a run.
+    Examined {
+        /// Version under evaluation.
+        version: PolicyVersion,
+        /// Prompts answered so far.
+        done: u64,
+        /// Number of prompts.
+        prompts: u64,
+    },
     /// Result of a version's evaluation.
     Evaluated(EvaluationResult),
     /// Standstill: the role makes no progress; the text says what it waits for.

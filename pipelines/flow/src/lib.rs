@@ -43,8 +43,10 @@ pub mod broker;
 mod devices;
 pub mod doctor;
 mod error;
+pub mod eval;
 mod evaluate;
 mod event;
+mod exam;
 mod export;
 #[cfg(test)]
 mod fixture;

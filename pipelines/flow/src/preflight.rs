@@ -211,7 +211,8 @@ pub(crate) async fn check_broker(config: &RunConfig) -> Result<()> {
     Ok(())
 }
 
-fn check_answers(reward: &dyn Reward, set: &PromptSet) -> Result<()> {
+/// Refuses prompts whose known answers the reward cannot compare with.
+pub(crate) fn check_answers(reward: &dyn Reward, set: &PromptSet) -> Result<()> {
     for prompt in set.prompts() {
         if let Some(Err(why)) = prompt
             .answer

@@ -108,6 +108,7 @@ impl Standstill {
             }
             RunEvent::WarmStart { .. }
             | RunEvent::Replayed { .. }
+            | RunEvent::Examined { .. }
             | RunEvent::Republished { .. } => self.progressed(now),
             RunEvent::Evaluating { version, prompts } => {
                 let what = format!("evaluating version {version} on {prompts} prompts");

@@ -19,6 +19,9 @@ use crate::{
     texts::{Texts, base_files, fetch, model},
 };
 
+/// Name of the engine in rollouts.
+const NAME: &str = concat!("vintage-local/", env!("CARGO_PKG_VERSION"));
+
 /// Engine that samples in this process, on a blocking thread.
 ///
 /// Architecture, tokenizer and chat template are those of version 0; every other version supplies
@@ -26,7 +29,8 @@ use crate::{
 pub struct LocalEngine {
     name: String,
     policy: Name,
-    weights: Weights,
+    /// Weights of the policy; `None` for a model that no run has published, which has one version.
+    weights: Option<Weights>,
     held: Arc<Held>,
 }
 
@@ -70,17 +74,31 @@ impl LocalEngine {
             Ok((texts, Decoder::new(folder.config, folder.params)?))
         });
         let (texts, decoder) = opened.await?.map_err(model(attempted))?;
-        let name = concat!("vintage-local/", env!("CARGO_PKG_VERSION")).to_owned();
         Ok(Self {
-            name,
+            name: NAME.to_owned(),
             policy,
-            weights,
+            weights: Some(weights),
             held: Arc::new(Held {
                 texts: Arc::new(texts),
                 decoder: Arc::new(decoder),
                 version,
             }),
         })
+    }
+
+    /// Creates an engine for a model that no run has published: its weights are version 0, and there
+    /// is no other.
+    pub fn of_model(model: LocalModel, policy: Name) -> Self {
+        Self {
+            name: NAME.to_owned(),
+            policy,
+            weights: None,
+            held: Arc::new(Held {
+                texts: model.texts,
+                decoder: model.decoder,
+                version: PolicyVersion::ZERO,
+            }),
+        }
     }
 
     #[cfg(feature = "faults")]
@@ -159,7 +177,10 @@ impl Engine for LocalEngine {
     }
 
     async fn load(&mut self, version: PolicyVersion) -> Result<(), EngineError> {
-        let bytes = fetch(&self.weights, &self.policy, version).await?;
+        let Some(weights) = &self.weights else {
+            return Err(EngineError::VersionGone { version });
+        };
+        let bytes = fetch(weights, &self.policy, version).await?;
         let attempted = format!("load version {version} of policy {}", self.policy);
         let config = self.held.texts.config().clone();
         let decoder = spawn_blocking(move || {

@@ -15,25 +15,26 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use super::Cli;
 
 /// Flags of other programs, which messages of ours tell people to run.
-const OF_OTHERS: [&str; 18] = [
-    "--alter",             // kafka-configs, kafka-topics
-    "--add-config",        // kafka-configs
-    "--bootstrap-server",  // kafka-configs, kafka-topics
-    "--entity-type",       // kafka-configs
-    "--entity-name",       // kafka-configs
-    "--topic",             // kafka-topics
-    "--partitions",        // kafka-topics
-    "--ignore-formatted",  // kafka-storage
-    "--gpus",              // docker
-    "--release",           // cargo
-    "--features",          // cargo
-    "--revision",          // hf download
-    "--logprobs-mode",     // vllm serve
-    "--generation-config", // vllm serve
-    "--enable-scale-out",  // vllm serve
-    "--eval",              // node, perl
-    "--print",             // node
-    "--help",              // clap's own
+const OF_OTHERS: [&str; 19] = [
+    "--alter",                  // kafka-configs, kafka-topics
+    "--add-config",             // kafka-configs
+    "--bootstrap-server",       // kafka-configs, kafka-topics
+    "--entity-type",            // kafka-configs
+    "--entity-name",            // kafka-configs
+    "--topic",                  // kafka-topics
+    "--partitions",             // kafka-topics
+    "--ignore-formatted",       // kafka-storage
+    "--gpus",                   // docker
+    "--release",                // cargo
+    "--features",               // cargo
+    "--revision",               // hf download
+    "--logprobs-mode",          // vllm serve
+    "--max-num-batched-tokens", // vllm serve
+    "--generation-config",      // vllm serve
+    "--enable-scale-out",       // vllm serve
+    "--eval",                   // node, perl
+    "--print",                  // node
+    "--help",                   // clap's own
 ];
 /// Names that are skipped: build output, tests, this file, and the log of earlier releases.
 const ASIDE: [&str; 6] = [

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use anyhow::{Context as _, Result};
 use vintage_control::PolicyVersion;
 use vintage_flow::samples::{Fate, Sample, SampledText, SamplesRequest, samples as read};
-use vintage_human::{grouped, one_line};
+use vintage_human::{grouped, one_line, prompt_line};
 
 use super::Context;
 use crate::{
@@ -64,7 +64,7 @@ fn text(sample: &Sample, full: bool) -> String {
         versions(sample.oldest_version, sample.newest_version),
         fate(&sample.fate),
     );
-    let mut line = |name: &str, of: &SampledText| {
+    let mut line = |name: &str, of: &SampledText, shortened: fn(&str, usize) -> String| {
         let shown = match of {
             SampledText::Text(of) => of.clone(),
             SampledText::Tokens(ids) => {
@@ -75,15 +75,15 @@ fn text(sample: &Sample, full: bool) -> String {
         let shown = if full {
             shown.trim_end().replace('\n', "\n              ")
         } else {
-            one_line(&shown, LINE)
+            shortened(&shown, LINE)
         };
         let _infallible = writeln!(text, "  {name:<10}  {shown}");
     };
-    line("prompt", &sample.prompt);
+    line("prompt", &sample.prompt, prompt_line);
     if let Some(answer) = &sample.answer {
-        line("answer", &SampledText::Text(answer.clone()));
+        line("answer", &SampledText::Text(answer.clone()), one_line);
     }
-    line("completion", &sample.completion);
+    line("completion", &sample.completion, one_line);
     text
 }
 

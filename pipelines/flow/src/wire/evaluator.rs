@@ -3,12 +3,11 @@
 use tokio::{sync::mpsc, task::JoinHandle};
 use vintage_control::PolicyVersion;
 use vintage_local::LocalEngine;
-use vintage_rollout::{ConversingEngine, Engine, open_reward};
 use vintage_settings::RunConfig;
 
 use crate::{
-    error::Result, evaluate::Evaluator, event::Events, folder::RunFolder,
-    prepared::start_environment, prompts::PromptSets,
+    error::Result, evaluate::Evaluator, event::Events, exam::Exam, folder::RunFolder,
+    prompts::PromptSets,
 };
 
 /// Channel to the evaluator; `None` without held-out prompts.
@@ -39,24 +38,8 @@ pub(crate) async fn start(
         }
     }
     let engine = LocalEngine::open(weights, policy.clone(), PolicyVersion::ZERO).await?;
-    let mut engine: Box<dyn Engine> = Box::new(engine);
-    let mut closing = None;
-    // An environment of its own, so that its episodes' numbers are not mixed with the producer's.
-    if let Some(environment) = start_environment(config)? {
-        let (conversing, end) = ConversingEngine::new(engine, environment);
-        engine = Box::new(conversing);
-        closing = Some(end);
-    }
-    let mut prompts = prompts.clone();
-    prompts.render(|messages| engine.render(messages).map_err(|error| error.to_string()))?;
     let evaluator = Evaluator {
-        engine,
-        closing,
-        reward: open_reward(&config.rollout)?,
-        prompts,
-        count: config.evaluation.prompts,
-        max_tokens: config.rollout.max_tokens,
-        seed: config.seed,
+        exam: Exam::new(engine, config, prompts.clone(), config.evaluation.prompts)?,
         policy,
         store: folder.store().clone(),
         events: events.clone(),

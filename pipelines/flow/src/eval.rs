@@ -1,0 +1,228 @@
+//! Entry point of `vintage eval`: answers of a model, or of versions of a run's policy, to held-out
+//! prompts.
+
+mod score;
+
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+use vintage_control::{Name, PolicyVersion};
+use vintage_hub::HubModel;
+use vintage_local::{LocalEngine, LocalModel};
+use vintage_model::ModelFolder;
+use vintage_settings::RunConfig;
+
+pub use self::score::{Interval, Score};
+use crate::{
+    error::{Error, Result},
+    event::{Events, RunEvent},
+    exam::Exam,
+    folder::{config_file, learner_config},
+    preflight::check_answers,
+    prompts::PromptSets,
+    published::published,
+};
+
+/// Number of prompts that are answered between two reports of progress.
+const TOGETHER: usize = 16;
+
+/// What is to be evaluated, and how.
+#[derive(Debug, Clone)]
+pub struct EvalRequest {
+    /// Folder of a run or of a model, or `hf://NAME`.
+    pub what: PathBuf,
+    /// Learner whose policy is evaluated, of a run; the lead if not given.
+    pub learner: Option<Name>,
+    /// Versions of a run's policy; the newest if empty.
+    pub versions: Vec<PolicyVersion>,
+    /// Largest number of prompts, from the start of the held-out ones; all if not given.
+    pub count: Option<usize>,
+    /// Answers to each prompt.
+    pub samples: u16,
+    /// Temperature of these answers.
+    pub temperature: f32,
+}
+
+/// Result of an evaluation.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Evaluation {
+    /// Folder or name, as it was given.
+    pub of: String,
+    /// Policy of the versions; `None` for a model.
+    pub policy: Option<Name>,
+    /// Number of prompts.
+    pub prompts: usize,
+    /// Answers to each prompt at `temperature`.
+    pub samples: u16,
+    /// Temperature of the sampled answers.
+    pub temperature: f32,
+    /// Largest number of tokens of an answer.
+    pub max_tokens: usize,
+    /// Result by version; one for a model.
+    pub versions: Vec<EvaluatedVersion>,
+}
+
+/// Result of one version.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct EvaluatedVersion {
+    /// Version of the policy; `None` for a model.
+    pub version: Option<PolicyVersion>,
+    /// One greedy answer to each prompt.
+    pub greedy: Score,
+    /// Sampled answers.
+    pub sampled: Score,
+    /// Duration in seconds.
+    pub seconds: f64,
+}
+
+/// Has the held-out prompts of `config` answered, greedily and by sampling, and judges the answers with
+/// its reward. Nothing is written.
+///
+/// # Errors
+/// There is no such model, run or version; no held-out prompts; or a reward that fails.
+pub async fn eval(
+    request: &EvalRequest,
+    config: &RunConfig,
+    stop: &CancellationToken,
+    events: &Events,
+) -> Result<Evaluation> {
+    let evaluating = evaluate(request, config, events);
+    tokio::select! {
+        evaluation = evaluating => evaluation,
+        () = stop.cancelled() => Err(Error::Interrupted),
+    }
+}
+
+async fn evaluate(
+    request: &EvalRequest,
+    config: &RunConfig,
+    events: &Events,
+) -> Result<Evaluation> {
+    let prompts = PromptSets::read(&config.prompts)?;
+    let prompts = prompts.heldout.ok_or_else(|| Error::Setting {
+        setting: "prompts.heldout".to_owned(),
+        reason: "there are no held-out prompts: name a file with --prompts".to_owned(),
+    })?;
+    let reward = vintage_rollout::open_reward(&config.rollout)?;
+    check_answers(&*reward, &prompts)?;
+    drop(reward);
+    let opened = open(request, config, events).await?;
+    let count = request.count.unwrap_or(prompts.len());
+    let mut exam = Exam::new(opened.engine, config, prompts, count)?;
+    let mut versions = Vec::new();
+    for version in &opened.versions {
+        let started = Instant::now();
+        exam.load(*version).await?;
+        let mut answers = [Vec::new(), Vec::new()];
+        let drawn = [(0.0, 1), (request.temperature, request.samples)];
+        for begin in (0..exam.count()).step_by(TOGETHER) {
+            let places = begin..(begin + TOGETHER).min(exam.count());
+            let done = places.end as u64;
+            for (answers, (temperature, samples)) in answers.iter_mut().zip(drawn) {
+                answers.extend(
+                    exam.answers_to(places.clone(), temperature, samples)
+                        .await?,
+                );
+            }
+            let _nobody_listens = events.send(RunEvent::Examined {
+                version: *version,
+                done,
+                prompts: exam.count() as u64,
+            });
+        }
+        let [greedy, sampled] = answers.map(|answers| Score::of(&answers));
+        versions.push(EvaluatedVersion {
+            version: opened.policy.is_some().then_some(*version),
+            greedy,
+            sampled,
+            seconds: started.elapsed().as_secs_f64(),
+        });
+    }
+    let prompts = exam.count();
+    exam.close().await;
+    Ok(Evaluation {
+        of: request.what.display().to_string(),
+        policy: opened.policy,
+        prompts,
+        samples: request.samples,
+        temperature: request.temperature,
+        max_tokens: config.rollout.max_tokens,
+        versions,
+    })
+}
+
+/// Model that answers, with the versions that are asked for.
+struct Opened {
+    engine: LocalEngine,
+    policy: Option<Name>,
+    versions: Vec<PolicyVersion>,
+}
+
+async fn open(request: &EvalRequest, config: &RunConfig, events: &Events) -> Result<Opened> {
+    let what = &request.what;
+    if is_run(what) {
+        let learner = request.learner.as_ref();
+        let mut newest = published(what, learner, request.versions.first().copied()).await?;
+        let mut versions = vec![newest.version];
+        for version in request.versions.iter().skip(1) {
+            newest = published(what, learner, Some(*version)).await?;
+            versions.push(newest.version);
+        }
+        let policy = newest.policy;
+        let engine = LocalEngine::open(newest.weights, policy.clone(), versions[0]).await?;
+        return Ok(Opened {
+            engine,
+            policy: Some(policy),
+            versions,
+        });
+    }
+    let hub = HubModel::of(what)?;
+    if hub.is_none() && !what.join("config.json").is_file() {
+        return Err(Error::Folder {
+            path: what.clone(),
+            reason: "is neither a run's folder (config.toml) nor a model's (config.json)"
+                .to_owned(),
+        });
+    }
+    if request.learner.is_some() || !request.versions.is_empty() {
+        return Err(Error::Folder {
+            path: what.clone(),
+            reason: "is a model and no run, so it has no learners and versions: leave --name and \
+                     --policy-version out"
+                .to_owned(),
+        });
+    }
+    if let Some(hub) = hub {
+        let progress = |phase| {
+            let _nobody_listens = events.send(RunEvent::Phase(phase));
+        };
+        vintage_hub::fetch_missing(&hub, ModelFolder::WANTED, &progress).await?;
+    }
+    let policy = config.learner.policy.clone();
+    let model = LocalModel::open(what.clone(), policy.clone()).await?;
+    Ok(Opened {
+        engine: LocalEngine::of_model(model, policy),
+        policy: None,
+        versions: vec![PolicyVersion::ZERO],
+    })
+}
+
+/// Returns true if `what` is the folder of a run.
+pub fn is_run(what: &Path) -> bool {
+    config_file(what).is_file()
+}
+
+/// Returns the settings file of a learner of a run.
+///
+/// # Errors
+/// The run has no such learner.
+pub fn learner_settings(run: &Path, learner: &Name) -> Result<PathBuf> {
+    learner_config(run, learner)?.ok_or_else(|| Error::Folder {
+        path: run.to_owned(),
+        reason: format!("has no learner {learner}"),
+    })
+}

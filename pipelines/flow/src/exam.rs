@@ -1,0 +1,177 @@
+//! Rewards of one version's answers to held-out prompts.
+
+use std::sync::Arc;
+
+use vintage_control::PolicyVersion;
+use vintage_local::LocalEngine;
+use vintage_rollout::{
+    Closing, ConversingEngine, Engine, EngineError, PromptSet, Reward, RewardItem, Sample,
+    SampleRequest, Sampling, all_groups, group_seed, open_reward,
+};
+use vintage_settings::RunConfig;
+use vintage_trajectory::GroupId;
+
+use crate::{
+    error::{Error, Result},
+    prepared::start_environment,
+};
+
+/// Held-out prompts with the engine that answers them and the reward that judges the answers.
+pub(crate) struct Exam {
+    /// Engine that samples; with an environment, a completion is an episode.
+    engine: Box<dyn Engine>,
+    /// End of the environment, if there is one.
+    closing: Option<Closing>,
+    /// Reward function, the same one that the producers use.
+    reward: Box<dyn Reward>,
+    prompts: PromptSet,
+    /// Number of prompts to use, from the start of the file.
+    count: usize,
+    /// Maximum length of a completion in tokens.
+    max_tokens: usize,
+    /// Seed of the sampling, combined with the version.
+    seed: u64,
+}
+
+/// Answer to a prompt, as it was judged.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Judged {
+    pub(crate) reward: f64,
+    /// Number of sampled tokens.
+    pub(crate) tokens: u64,
+    /// True if the answer was cut off at the largest number of tokens.
+    pub(crate) is_cut: bool,
+}
+
+impl Exam {
+    /// Prepares the first `count` of the prompts for an engine, with the reward and the environment of
+    /// these settings.
+    pub(crate) fn new(
+        engine: LocalEngine,
+        config: &RunConfig,
+        mut prompts: PromptSet,
+        count: usize,
+    ) -> Result<Self> {
+        let mut engine: Box<dyn Engine> = Box::new(engine);
+        let mut closing = None;
+        // An environment of its own, so that its episodes' numbers are not mixed with the producer's.
+        if let Some(environment) = start_environment(config)? {
+            let (conversing, end) = ConversingEngine::new(engine, environment);
+            engine = Box::new(conversing);
+            closing = Some(end);
+        }
+        prompts.render(|messages| engine.render(messages).map_err(|error| error.to_string()))?;
+        Ok(Self {
+            engine,
+            closing,
+            reward: open_reward(&config.rollout)?,
+            count: count.min(prompts.len()),
+            prompts,
+            max_tokens: config.rollout.max_tokens,
+            seed: config.seed,
+        })
+    }
+
+    /// Number of prompts.
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Loads a version's weights.
+    pub(crate) async fn load(&mut self, version: PolicyVersion) -> Result<()> {
+        if self.engine.version() != version {
+            self.engine.load(version).await?;
+        }
+        Ok(())
+    }
+
+    /// Has each prompt answered `samples` times by the version loaded, and returns the answers of each
+    /// prompt. Temperature 0 takes the likeliest token.
+    pub(crate) async fn answers(
+        &mut self,
+        temperature: f32,
+        samples: u16,
+    ) -> Result<Vec<Vec<Judged>>> {
+        self.answers_to(0..self.count, temperature, samples).await
+    }
+
+    /// Answers of the prompts at these places, as [`Self::answers`] gives them.
+    pub(crate) async fn answers_to(
+        &mut self,
+        places: std::ops::Range<usize>,
+        temperature: f32,
+        samples: u16,
+    ) -> Result<Vec<Vec<Judged>>> {
+        let version = self.engine.version();
+        // The seed is inverted so that the draws differ from those of training, which uses it
+        // unchanged.
+        let seed = group_seed(!self.seed, version.0);
+        let asked = &self.prompts.prompts()[places.clone()];
+        let requests = places.zip(asked).map(|(place, prompt)| SampleRequest {
+            prompt: Arc::new(prompt.clone()),
+            turn: None,
+            group: GroupId([0; 16]),
+            samples,
+            seed: group_seed(seed, place as u64),
+            sampling: Sampling {
+                max_tokens: self.max_tokens,
+                temperature,
+                top_p: 1.0,
+                top_k: 0,
+            },
+        });
+        let groups = all_groups(self.engine.sample(requests.collect()), asked.len()).await;
+        let groups = groups.map_err(|error| match error {
+            EngineError::EpisodeFailed(failure) => Error::RewardFailed {
+                version,
+                reason: failure.to_string(),
+            },
+            EngineError::Environment(error) => Error::from(*error),
+            error => Error::from(error),
+        })?;
+        let size = |sample: &Sample| {
+            let tokens = sample.completion_tokens.len() as u64;
+            (tokens, sample.finish_reason == "length")
+        };
+        let sizes: Vec<Vec<_>> = groups
+            .iter()
+            .map(|group| group.iter().map(size).collect())
+            .collect();
+        let items = asked.iter().zip(groups).flat_map(|(prompt, group)| {
+            group.into_iter().map(|sample| RewardItem {
+                prompt: prompt.text.clone(),
+                answer: prompt.answer.clone(),
+                metadata: prompt.metadata.clone(),
+                episode: sample.episode.map(|episode| episode.score),
+                completion: sample.completion_text,
+            })
+        });
+        let scores = self.reward.score(items.collect()).await?;
+        let mut scores = scores.into_iter();
+        let mut all = Vec::with_capacity(sizes.len());
+        for sizes in sizes {
+            let mut of_prompt = Vec::with_capacity(sizes.len());
+            for ((tokens, is_cut), score) in sizes.into_iter().zip(&mut scores) {
+                let score = score.map_err(|failure| Error::RewardFailed {
+                    version,
+                    reason: failure.to_string(),
+                })?;
+                of_prompt.push(Judged {
+                    reward: f64::from(score.reward),
+                    tokens,
+                    is_cut,
+                });
+            }
+            all.push(of_prompt);
+        }
+        Ok(all)
+    }
+
+    /// Ends the environment, if there is one.
+    pub(crate) async fn close(self) {
+        drop(self.engine);
+        if let Some(closing) = self.closing {
+            closing.wait().await;
+        }
+    }
+}
