@@ -1,6 +1,6 @@
 //! Checks of settings that change when a run is resumed, or differ when a learner joins it.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use crate::{
     error::{Change, ConfigError},
@@ -10,7 +10,7 @@ use vintage_settings::RunConfig;
 
 /// Settings that a resumed run may change: they affect neither past updates nor the meaning of
 /// their plans. The key of a section means all its settings.
-const SAFE: [&str; 17] = [
+const SAFE: [&str; 18] = [
     "learner.steps",
     "learner.recompute",
     // Plans record what was refused.
@@ -25,6 +25,7 @@ const SAFE: [&str; 17] = [
     "rollout.engine",
     "rollout.endpoints",
     "rollout.server",
+    "rollout.patience_seconds",
     "rollout.reward.directory",
     "rollout.reward.timeout_seconds",
     "rollout.environment.directory",
@@ -44,6 +45,67 @@ const OF_LEARNER: [&str; 7] = [
     "evaluation",
     "metrics",
 ];
+
+/// Settings that decide what is sampled at a slot and how it is rewarded.
+const SAMPLED: [&str; 20] = [
+    "seed",
+    "prompts.chat",
+    "prompts.columns.prompt",
+    "prompts.columns.answer",
+    "prompts.columns.solution",
+    "prompts.columns.id",
+    "prompts.columns.metadata",
+    "rollout.group_size",
+    "rollout.max_tokens",
+    "rollout.temperature",
+    "rollout.top_p",
+    "rollout.top_k",
+    "rollout.reward.kind",
+    "rollout.reward.command",
+    "rollout.environment.command",
+    "rollout.environment.max_turns",
+    "rollout.environment.episode_tokens",
+    "rollout.environment.history",
+    "rollout.environment.cut",
+    "rollout.environment.unfinished",
+];
+
+/// Returns the settings that decide what is sampled and how it is rewarded, with their values in TOML;
+/// `none` for one that is not set. Settings without effect are left out: those of an environment
+/// where there is none, and the kind of reward where a command gives it. Words of commands are
+/// without their folders, which differ from machine to machine.
+pub fn sampling(config: &RunConfig) -> BTreeMap<String, String> {
+    let mut config = config.clone();
+    for command in [
+        &mut config.rollout.reward.command,
+        &mut config.rollout.environment.command,
+    ] {
+        for word in command {
+            if let Some((_, name)) = word.rsplit_once('/').filter(|(_, name)| !name.is_empty()) {
+                *word = name.to_owned();
+            }
+        }
+    }
+    let rollout = &mut config.rollout;
+    if rollout.environment.is_set() {
+        let most = config.learner.micro_batch_tokens;
+        rollout.environment.episode_tokens.get_or_insert(most);
+    }
+    let by_command = rollout.environment.is_set() || !rollout.reward.command.is_empty();
+    let counts = |key: &str| match key {
+        "rollout.reward.kind" => !by_command,
+        "rollout.environment.command" => true,
+        key => config.rollout.environment.is_set() || !key.starts_with("rollout.environment."),
+    };
+    let leaves = leaves(&config);
+    let value = |sampled: &str| {
+        let key = Key::new(sampled.split('.'));
+        let found = leaves.iter().find(|(leaf, _)| *leaf == key);
+        found.map_or_else(|| "none".to_owned(), |(_, value)| value.clone())
+    };
+    let counted = SAMPLED.into_iter().filter(|key| counts(key));
+    counted.map(|key| (key.to_owned(), value(key))).collect()
+}
 
 /// Checks that a learner with the settings `config` may join the run in `folder`, whose settings
 /// are `run`.

@@ -106,6 +106,7 @@ impl Live {
             RunEvent::Replayed { .. }
             | RunEvent::Republished { .. }
             | RunEvent::Evaluating { .. }
+            | RunEvent::Announced { .. }
             | RunEvent::Standstill(_) => {}
         }
     }

@@ -75,8 +75,8 @@ impl Place {
     }
 
     async fn producer(&self) -> Result<()> {
-        let given = Given::to_producer(&self.task(), &self.config.rollout).unwrap();
-        hold(&self.store, &given, By::Role, Path::new("runs/a")).await
+        let given = Given::to_producer(&self.task(), &self.config).unwrap();
+        hold(&self.store, &given, By::Producer(&[]), Path::new("runs/a")).await
     }
 
     async fn last(&self) -> (u64, RunInputs) {
