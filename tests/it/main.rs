@@ -42,6 +42,7 @@ mod s3;
 mod secured;
 mod serve;
 mod sink;
+mod sites;
 mod small;
 mod standstill;
 mod wiring;

@@ -24,11 +24,16 @@ pub(crate) fn named(name: &str) -> Result<Name, vintage_control::BadName> {
     }
 }
 
+/// File in which Linux has the machine's name.
+const NODENAME: &str = "/proc/sys/kernel/hostname";
+
+/// Returns the machine's name, as the kernel or, on another system than Linux, a shell knows it; empty
+/// if neither does.
 fn nodename() -> String {
-    rustix::system::uname()
-        .nodename()
-        .to_string_lossy()
-        .into_owned()
+    let of_kernel = std::fs::read_to_string(NODENAME);
+    of_kernel
+        .or_else(|_| std::env::var("HOSTNAME"))
+        .map_or_else(|_| String::new(), |name| name.trim().to_owned())
 }
 
 /// Keeps what a name may have of a machine's: the first label, in small letters. `None` if nothing
