@@ -81,9 +81,7 @@ pub fn sampling(config: &RunConfig) -> BTreeMap<String, String> {
         &mut config.rollout.environment.command,
     ] {
         for word in command {
-            if let Some((_, name)) = word.rsplit_once('/').filter(|(_, name)| !name.is_empty()) {
-                *word = name.to_owned();
-            }
+            *word = without_folder(word);
         }
     }
     let rollout = &mut config.rollout;
@@ -105,6 +103,21 @@ pub fn sampling(config: &RunConfig) -> BTreeMap<String, String> {
     };
     let counted = SAMPLED.into_iter().filter(|key| counts(key));
     counted.map(|key| (key.to_owned(), value(key))).collect()
+}
+
+/// Returns a word of a command without the folder of a file in it, also in `--rules=a/FILE`. A word
+/// with spaces is a script or a text, and stays.
+fn without_folder(word: &str) -> String {
+    let (option, value) = match word.split_once('=') {
+        Some((option, value)) => (format!("{option}="), value),
+        None => (String::new(), word),
+    };
+    match value.rsplit_once('/') {
+        Some((_, name)) if !name.is_empty() && !word.contains(char::is_whitespace) => {
+            format!("{option}{name}")
+        }
+        _ => word.to_owned(),
+    }
 }
 
 /// Checks that a learner with the settings `config` may join the run in `folder`, whose settings
@@ -185,4 +198,22 @@ fn leaves(config: &RunConfig) -> Vec<(Key, String)> {
         walk(&tree, &Key::root(), &mut out);
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_folder;
+
+    #[test]
+    fn a_commands_words_are_compared_without_the_folders_of_one_machine() {
+        for (word, expected) in [
+            ("/usr/bin/python3", "python3"),
+            ("judge.py", "judge.py"),
+            ("--rules=a/rules.json", "--rules=rules.json"),
+            ("cat a/b", "cat a/b"),
+            ("/", "/"),
+        ] {
+            assert_eq!(without_folder(word), expected);
+        }
+    }
 }
