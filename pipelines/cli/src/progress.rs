@@ -149,6 +149,7 @@ impl Progress {
             RunEvent::Learner(_)
             | RunEvent::Producer(_)
             | RunEvent::Fleet(_)
+            | RunEvent::Announced { .. }
             | RunEvent::Evaluating { .. } => {}
         }
     }
