@@ -38,10 +38,16 @@ const UP: &str = "UP";
 /// without records. On a link that was cut, a connection stays up for minutes.
 const SILENCE: Duration = Duration::from_secs(4);
 
-/// Returns true if a broker is connected and does not owe an answer for too long.
-fn answers(broker: &Broker) -> bool {
-    let silent = Duration::from_micros(broker.rxidle.max(0).unsigned_abs());
-    broker.state == UP && (broker.waitresp_cnt <= 0 || silent < SILENCE)
+/// Returns true if any broker was heard of lately, or is connected and owes no answer to anybody. The
+/// library also lists connections that it keeps for other purposes, on which nothing is said.
+fn any_answers<'a>(brokers: impl Iterator<Item = &'a Broker>) -> bool {
+    let silent = |broker: &Broker| {
+        let time = u64::try_from(broker.rxidle).ok();
+        time.is_none_or(|time| Duration::from_micros(time) >= SILENCE)
+    };
+    let up: Vec<_> = brokers.filter(|broker| broker.state == UP).collect();
+    let owes = up.iter().any(|broker| broker.waitresp_cnt > 0);
+    up.iter().any(|broker| !silent(broker)) || !up.is_empty() && !owes
 }
 
 /// Client context of a consumer, used on its poll thread.
@@ -199,7 +205,7 @@ impl ClientContext for Context {
             metrics::gauge!(Metric::LAG.name, &labels).set(lag.max(0) as f64);
             lags.insert(Partition(*partition), lag.max(0) as u64);
         }
-        let connected = statistics.brokers.values().any(answers);
+        let connected = any_answers(statistics.brokers.values());
         let (client, reading) = &self.reading;
         reading.report(client, &self.topic, lags, connected);
     }

@@ -205,11 +205,11 @@ const INSTANCE_ANSWERS: Duration = Duration::from_secs(3);
 pub(crate) struct NoKeys;
 
 impl NoKeys {
-    /// Returns true if this is in an error's source chain.
+    /// Returns true if this is in an error's source chain, or a refusal at the instance's address.
     pub(crate) fn is_behind(error: &(dyn StdError + 'static)) -> bool {
         let mut next = Some(error);
         while let Some(error) = next {
-            if error.is::<Self>() {
+            if error.is::<Self>() || error.to_string().contains(INSTANCE) {
                 return true;
             }
             next = error.source();

@@ -210,6 +210,7 @@ async fn a_record_by_base_name_is_met_and_renewed() {
         )]
         .into(),
         accepted: Vec::new(),
+        sampling: std::collections::BTreeMap::new(),
     };
     let created = place.store.create_json("inputs/0.json", &older);
     let _created = created.await.unwrap();
