@@ -153,7 +153,7 @@ fn a_producer_waits_for_store_and_broker_and_says_for_which() -> Result<()> {
     ensure!(health.status == 200, "{}", health.body);
     ensure!(health.body.contains(&address), "{}", health.body);
     ensure!(
-        producer.says("does not serve for")?,
+        producer.says("has not served for")?,
         "the log does not say so"
     );
     while away.elapsed() < AWAY {
@@ -168,7 +168,7 @@ fn a_producer_waits_for_store_and_broker_and_says_for_which() -> Result<()> {
 
     // Frozen nodes answer no more, and their connections stay.
     kafka.freeze(1)?;
-    let expected = format!("no broker at {} answers for", kafka.address());
+    let expected = format!("no broker at {} has answered for", kafka.address());
     until(&mut producer, port, "/readyz", 503, &expected)?;
     ensure!(producer.says(&expected)?, "the log does not say so");
     kafka.thaw(1)?;

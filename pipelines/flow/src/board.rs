@@ -191,14 +191,14 @@ impl Board {
         let of_log = self.log.get().and_then(|(readers, _)| readers.outage());
         if let (Some(time), Some(brokers)) = (of_log, self.brokers.get()) {
             return Some(format!(
-                "no broker at {brokers} answers for {}",
+                "no broker at {brokers} has answered for {}",
                 spelled(time)
             ));
         }
         let (location, contact) = self.store.get()?;
         let outage = contact.outage()?;
         Some(format!(
-            "the store {location} does not serve for {}: {}",
+            "the store {location} has not served for {}: {}",
             spelled(outage.time),
             outage.reason
         ))

@@ -236,16 +236,16 @@ fn without_a_broker_nobody_is_stalled_and_nobody_is_ready() {
     let mut vitals = vitals(Role::Producer);
     vitals.observe(&sampled(2), at(0));
     let alone = Outside {
-        outage: Some("no broker at k:9092 answers for 9 s".to_owned()),
+        outage: Some("no broker at k:9092 has answered for 9 s".to_owned()),
         ..Outside::default()
     };
     look(&mut vitals, &alone, 0, 600);
     let health = vitals.health(at(600)).expect("a restart would not help");
     assert!(
-        health.starts_with("no broker at k:9092 answers for 9 s; "),
+        health.starts_with("no broker at k:9092 has answered for 9 s; "),
         "{health}"
     );
-    let expected = "no broker at k:9092 answers for 9 s";
+    let expected = "no broker at k:9092 has answered for 9 s";
     assert_eq!(ready(&vitals, 600), Err(expected.to_owned()));
     look(&mut vitals, &Outside::default(), 601, 644);
     assert!(vitals.health(at(644)).is_ok(), "it had no time yet");
