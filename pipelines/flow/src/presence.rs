@@ -19,6 +19,7 @@ use vintage_settings::RunConfig;
 use crate::{
     broker::Log,
     error::{Error, Result},
+    event::{Events, RunEvent},
     host,
 };
 
@@ -42,7 +43,11 @@ impl Presence {
     ///
     /// # Errors
     /// [`Error::LearnerRuns`] if another process trains the same policy on these topics.
-    pub(crate) async fn claim(log: &Log, config: &RunConfig) -> Result<Option<Self>> {
+    pub(crate) async fn claim(
+        log: &Log,
+        config: &RunConfig,
+        events: &Events,
+    ) -> Result<Option<Self>> {
         if log.bus.is_embedded() {
             return Ok(None);
         }
@@ -74,6 +79,10 @@ impl Presence {
             }
         });
         let _marks = read.await?;
+        if !others.is_empty() {
+            let listening = "listening whether an earlier process of this learner still runs";
+            let _nobody_listens = events.send(RunEvent::Phase(listening.to_owned()));
+        }
         let alive = heard_of(log, &topic, &others, claimed.next(), &policy, &own).await?;
         let Some(theirs) = alive else {
             return Ok(Some(presence));

@@ -97,7 +97,7 @@ async fn run_watched(
     phase("starting the broker");
     let log = Log::start(config, folder.path(), &folder.archive()).await?;
     watch.board.connected(&log);
-    let presence = match Presence::claim(&log, config).await {
+    let presence = match Presence::claim(&log, config, events).await {
         Ok(presence) => presence,
         Err(refused) => return log.stop_after(Err(refused)).await,
     };

@@ -181,7 +181,7 @@ impl Role<'_> {
             return self.learn_alone(checked, stop, events).await;
         };
         let presence = tokio::select! {
-            claimed = Presence::claim(log, self.config) => claimed?,
+            claimed = Presence::claim(log, self.config, events) => claimed?,
             () = stop.cancelled() => return Err(Error::Interrupted),
         };
         let outcome = Box::pin(self.learn_alone(checked, stop, events)).await;
