@@ -1,7 +1,6 @@
 use std::path::PathBuf;
 
-use vintage_control::Fault;
-use vintage_control::{Name, Offset, Partition, PolicyVersion, RecordId};
+use vintage_control::{Fault, Name, Offset, Partition, PolicyVersion, RecordId};
 use vintage_human::size;
 use vintage_rollout::{Prompt, PromptSet};
 
@@ -74,8 +73,7 @@ pub enum Error {
     },
     /// Store that is not the one to which the run's learner writes.
     #[error(
-        "{setting}: it {reason}; set store, and the store_options it needs, to those of the run's \
-         learner (`vintage config show` there)"
+        "{setting}: it {reason}; set store and store_options to the learner's (`vintage config show`)"
     )]
     OtherStore {
         /// Setting with its value, or what is read without it.
@@ -87,8 +85,7 @@ pub enum Error {
     #[error(
         "learner {learner} of policy {policy} is running already on {bootstrap}: process {theirs} \
          wrote to {topic} just now, and two learners share that name; stop one, or give this one \
-         another name (another run's: --set run=NAME; a follower's: --name NAME). If it was killed, \
-         start again in some seconds"
+         another name (another run's: --set run=NAME; a follower's: --name NAME)"
     )]
     LearnerRuns {
         /// Name of the learner.
