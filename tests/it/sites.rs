@@ -254,8 +254,8 @@ fn a_site_that_was_set_up_wrongly_is_told_what_is_wrong() -> Result<()> {
     )?;
 
     // A second learner of the policy, in another folder and at another place of the store.
-    for place in ["s3://runs/second", store] {
-        let second = site.role("learn", "second", place, s3.port());
+    for (name, place) in [("second", "s3://runs/second"), ("third", store)] {
+        let second = site.role("learn", name, place, s3.port());
         let words = ["is running already on", "two learners share that name"];
         refused(second, 1, &words)?;
     }

@@ -1,4 +1,4 @@
-//! What slots mean to a run, and which producers sample other groups for them.
+//! Meaning of slots to a run, and the producers that sample other groups for them.
 
 use vintage_control::{Heartbeat, Sha256, SlotMeaning};
 

@@ -1,4 +1,4 @@
-//! Whether a store answers, as the requests of this process show it.
+//! Contact with a store: whether it answers, as the requests of this process show it.
 
 use std::{
     collections::BTreeMap,

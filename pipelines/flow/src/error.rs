@@ -78,7 +78,7 @@ pub enum Error {
     OtherStore {
         /// Setting with its value, or what is read without it.
         setting: String,
-        /// What shows that it is another store.
+        /// Sign that it is another store.
         reason: String,
     },
     /// Another process that trains the same policy on the same topics.
