@@ -44,6 +44,7 @@ mod samples;
 mod secured;
 mod serve;
 mod sink;
+mod sites;
 mod small;
 mod standstill;
 mod wiring;

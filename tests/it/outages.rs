@@ -163,8 +163,9 @@ fn of_two_learners_of_one_name_one_is_refused() -> Result<()> {
             first.wait()?.stderr
         );
     }
-    // The second takes the first one's plans for its own, interrupted, and catches up; the next
-    // plan is created once. Either may create it; the other must end.
+    // The second hears the first one's signs of life. If the machine is too busy for those, it takes
+    // the first one's plans for its own, interrupted, and catches up; the next plan is created once,
+    // and the other one must end.
     let mut second = Running::start(role("learn"))?;
     let deadline = Instant::now() + Duration::from_secs(120);
     let loser = loop {

@@ -60,7 +60,7 @@ fn pages() -> Result<Vec<(PathBuf, String)>> {
 }
 
 /// Returns the fenced blocks of a page: the text after the fence, and the lines inside.
-fn blocks(text: &str) -> Vec<(String, String)> {
+pub(crate) fn blocks(text: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let mut open: Option<(String, String)> = None;
     for line in text.lines() {
@@ -98,13 +98,31 @@ fn quoted(text: &str) -> Vec<String> {
 }
 
 /// Writes prompts and a held-out set for the guide's commands.
-fn write_prompts(folder: &Path) -> Result<()> {
+pub(crate) fn write_prompts(folder: &Path) -> Result<()> {
     let row = |a: u32, b: u32| format!("{{\"prompt\": \"{a}+{b}=\", \"answer\": \"{}\"}}\n", a + b);
     let train: String = (10..40).map(|a| row(a, 7)).collect();
     let heldout: String = (40..48).map(|a| row(a, 7)).collect();
     fs::write(folder.join("train.jsonl"), train)?;
     fs::write(folder.join("heldout.jsonl"), heldout)?;
     Ok(())
+}
+
+/// Returns the text of a page.
+pub(crate) fn page(name: &str) -> Result<String> {
+    fs::read_to_string(root().join(name)).with_context(|| name.to_owned())
+}
+
+/// Returns the command of a script of a page, in a folder, with the built program on its path.
+pub(crate) fn script(folder: &Path, script: &str) -> Command {
+    let mut command = Command::new("bash");
+    command.arg("-c").arg(script).current_dir(folder);
+    scrubbed(&mut command);
+    command.envs(SHORT);
+    let program = binary();
+    let programs = program.parent().expect("it is in a folder");
+    let path = std::env::var("PATH").unwrap_or_default();
+    command.env("PATH", format!("{}:{path}", programs.display()));
+    command
 }
 
 /// Runs a page's commands in order, in a folder of their own.
@@ -123,15 +141,7 @@ fn follow(page: &str) -> Result<()> {
             script.push_str(&inside);
         }
     }
-    let mut command = Command::new("bash");
-    command.arg("-c").arg(&script).current_dir(folder.path());
-    scrubbed(&mut command);
-    command.envs(SHORT);
-    let programs = binary();
-    let programs = programs.parent().context("no folder")?;
-    let path = std::env::var("PATH").unwrap_or_default();
-    command.env("PATH", format!("{}:{path}", programs.display()));
-    let ended = run(command)?;
+    let ended = run(self::script(folder.path(), &script))?;
     ensure!(
         ended.status.success(),
         "{page}, followed as it says:\n{script}\n{}\n{}",

@@ -108,7 +108,7 @@ impl Job {
         })?;
         point("archive.encoded", messages.len() as u64);
         let file = Bytes::from(file);
-        let winner = retry::on(&path, (patience, &cancel), blocked, || async {
+        let winner = retry::on(&path, (patience, &cancel, &store), blocked, || async {
             if store.create(&path, file.clone()).await? == Created::New {
                 return Ok(None);
             }

@@ -14,6 +14,7 @@ use crate::{
     holder::Holder,
     holders::Holders,
     limits::{GateRule, Limits},
+    meaning::Meaning,
     slots::Slots,
     view::ProducerView,
 };
@@ -92,7 +93,7 @@ pub struct Granter {
     starving_since: Option<Tick>,
     /// Time of the last update, and the mean time of one in milliseconds.
     pace: (Option<Tick>, Option<f64>),
-    slots_sha256: Option<Sha256>,
+    meaning: Meaning,
 }
 
 /// Reason for which a lease ends before its group was seen.
@@ -131,8 +132,16 @@ impl Granter {
             may_be_late: true,
             starving_since: None,
             pace: (None, None),
-            slots_sha256,
+            meaning: Meaning::of_digest(slots_sha256),
         }
+    }
+
+    /// Names seed and group size of the run, so that a producer with others is refused whether or not
+    /// it comes first.
+    #[must_use]
+    pub fn of_run(mut self, seed: u64, group_size: u16) -> Self {
+        self.meaning.own(seed, group_size);
+        self
     }
 
     /// Takes a record of an earlier process of the learner, of which this one continues the terms.
@@ -183,14 +192,7 @@ impl Granter {
             return;
         };
         self.outdo(heartbeat);
-        let expected = *self.slots_sha256.get_or_insert(heartbeat.slots_sha256);
-        let refused = (heartbeat.slots_sha256 != expected).then(|| {
-            format!(
-                "its seed, prompts or group size differ from those of the run: digest {}, and the \
-                 run has {expected}; start it with the run's own settings and prompts",
-                heartbeat.slots_sha256
-            )
-        });
+        let refused = self.meaning.refusal(heartbeat);
         self.holders.change(&heartbeat.producer, |holder| {
             holder.changed |= refused != holder.refused;
             holder.refused = refused;

@@ -32,6 +32,7 @@
 //!     failed: ProducerWindow::default(),
 //!     given_back: ProducerWindow::default(),
 //!     slots_sha256: Sha256([7; 32]),
+//!     slots: None,
 //!     leaving: false,
 //! };
 //! granter.hear(Tick(0), &heartbeat("a"));
@@ -58,6 +59,7 @@ mod granter;
 mod holder;
 mod holders;
 mod limits;
+mod meaning;
 mod slots;
 mod view;
 

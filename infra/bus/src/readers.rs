@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use vintage_control::Partition;
@@ -30,8 +31,8 @@ pub struct Readers {
 #[derive(Debug)]
 struct Reader {
     lags: BTreeMap<Partition, u64>,
-    /// True if the client has a connection to any broker.
-    connected: bool,
+    /// Time since which no broker answers the client; `None` while one does.
+    lost: Option<Instant>,
 }
 
 impl Readers {
@@ -48,7 +49,10 @@ impl Readers {
         connected: bool,
     ) {
         let key = (reader.to_owned(), topic.to_owned());
-        self.known().insert(key, Reader { lags, connected });
+        let mut known = self.known();
+        let before = known.get(&key).and_then(|reader| reader.lost);
+        let lost = (!connected).then(|| before.unwrap_or_else(Instant::now));
+        known.insert(key, Reader { lags, lost });
     }
 
     /// Forgets a consumer that was closed.
@@ -74,10 +78,16 @@ impl Readers {
             .collect()
     }
 
-    /// Returns false if consumers report and none is connected to a broker.
-    pub fn is_connected(&self) -> bool {
+    /// Returns the time for which no broker has answered any consumer; `None` while one does, and
+    /// where no consumer reports.
+    pub fn outage(&self) -> Option<Duration> {
         let readers = self.known();
-        readers.is_empty() || readers.values().any(|reader| reader.connected)
+        let mut shortest = None;
+        for reader in readers.values() {
+            let time = reader.lost?.elapsed();
+            shortest = Some(shortest.map_or(time, |known: Duration| known.min(time)));
+        }
+        shortest
     }
 }
 
@@ -88,7 +98,7 @@ mod tests {
     #[test]
     fn the_newest_report_of_each_consumer_counts_until_it_is_closed() {
         let readers = Readers::default();
-        assert!(readers.is_connected(), "nothing is known yet");
+        assert_eq!(readers.outage(), None, "nothing is known yet");
         let lags = |records| BTreeMap::from([(Partition(1), records)]);
         readers.report("learner", "rollouts", lags(7), true);
         readers.report("archive", "rollouts", lags(0), false);
@@ -100,9 +110,9 @@ mod tests {
             .collect();
         let expected = [("archive", Partition(1), 0), ("learner", Partition(1), 3)];
         assert_eq!(found, expected);
-        assert!(readers.is_connected());
+        assert_eq!(readers.outage(), None);
         readers.forget("learner", "rollouts");
         assert_eq!(readers.lags().len(), 1);
-        assert!(!readers.is_connected(), "the other one has no broker");
+        assert!(readers.outage().is_some(), "the other one has no broker");
     }
 }

@@ -7,7 +7,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use rdkafka::{
@@ -15,6 +15,7 @@ use rdkafka::{
     config::RDKafkaLogLevel,
     consumer::{BaseConsumer, ConsumerContext, Rebalance},
     error::KafkaError,
+    statistics::Broker,
 };
 use vintage_control::{Metric, Offset, Partition};
 
@@ -32,6 +33,22 @@ pub type StartOffsets = Arc<dyn Fn(Partition) -> Result<Offset, StartError> + Se
 
 /// State of a connected broker in librdkafka's statistics.
 const UP: &str = "UP";
+
+/// Longest time that a broker may leave a request unanswered. A fetch is answered within 0.2 s, with or
+/// without records. On a link that was cut, a connection stays up for minutes.
+const SILENCE: Duration = Duration::from_secs(4);
+
+/// Returns true if any broker was heard of lately, or is connected and owes no answer to anybody. The
+/// library also lists connections that it keeps for other purposes, on which nothing is said.
+fn any_answers<'a>(brokers: impl Iterator<Item = &'a Broker>) -> bool {
+    let silent = |broker: &Broker| {
+        let time = u64::try_from(broker.rxidle).ok();
+        time.is_none_or(|time| Duration::from_micros(time) >= SILENCE)
+    };
+    let up: Vec<_> = brokers.filter(|broker| broker.state == UP).collect();
+    let owes = up.iter().any(|broker| broker.waitresp_cnt > 0);
+    up.iter().any(|broker| !silent(broker)) || !up.is_empty() && !owes
+}
 
 /// Client context of a consumer, used on its poll thread.
 pub(crate) struct Context {
@@ -188,8 +205,7 @@ impl ClientContext for Context {
             metrics::gauge!(Metric::LAG.name, &labels).set(lag.max(0) as f64);
             lags.insert(Partition(*partition), lag.max(0) as u64);
         }
-        let connected = statistics.brokers.values();
-        let connected = connected.into_iter().any(|broker| broker.state == UP);
+        let connected = any_answers(statistics.brokers.values());
         let (client, reading) = &self.reading;
         reading.report(client, &self.topic, lags, connected);
     }

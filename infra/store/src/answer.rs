@@ -5,7 +5,7 @@
 //! reached. A store that does not support a condition, is full or does not have the bucket would
 //! answer the same for ever.
 
-use std::error::Error as StdError;
+use std::{error::Error as StdError, sync::Arc, time::Duration};
 
 use object_store::{
     ClientOptions, Result,
@@ -14,6 +14,14 @@ use object_store::{
         HttpService, ReqwestConnector,
     },
 };
+
+use crate::contact::Contact;
+
+/// Longest wait for the begin of an answer to a request that sends nothing. A connection that was
+/// cut would otherwise be waited for as long as the longest transfer may take.
+const SILENCE: Duration = Duration::from_secs(30);
+/// Length in bytes of a body that is sent at once.
+const SHORT: usize = 64 << 10;
 
 /// Cause of a refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,17 +118,114 @@ fn said(code: &str, message: &str) -> String {
 }
 
 /// HTTP connector of the library that also interprets refusals.
-#[derive(Debug, Default)]
-pub(crate) struct Connector(ReqwestConnector);
+#[derive(Debug)]
+pub(crate) struct Connector {
+    http: ReqwestConnector,
+    contact: Arc<Contact>,
+}
+
+impl Connector {
+    /// Returns a connector that notes in `contact` whether the server answers.
+    pub(crate) fn noting(contact: &Arc<Contact>) -> Self {
+        Self {
+            http: ReqwestConnector::default(),
+            contact: Arc::clone(contact),
+        }
+    }
+}
 
 impl HttpConnector for Connector {
     fn connect(&self, options: &ClientOptions) -> Result<HttpClient> {
-        Ok(HttpClient::new(Reading(self.0.connect(options)?)))
+        let http = self.http.connect(options)?;
+        Ok(HttpClient::new(Reading {
+            http,
+            contact: Arc::clone(&self.contact),
+        }))
     }
 }
 
 #[derive(Debug)]
-struct Reading(HttpClient);
+struct Reading {
+    http: HttpClient,
+    contact: Arc<Contact>,
+}
+
+impl Reading {
+    /// Sends a request to the store, and notes whether it is answered.
+    async fn send(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let uri = request.uri();
+        let address = format!(
+            "{}://{}",
+            uri.scheme_str().unwrap_or("http"),
+            uri.authority().map_or("?", |authority| authority.as_str())
+        );
+        let sends = request.body().content_length();
+        let noted = self.contact.request(&address, sends <= SHORT);
+        let answer = self.http.execute(request);
+        let answer = if sends == 0 {
+            let answer = tokio::time::timeout(SILENCE, answer).await;
+            answer.unwrap_or_else(|_| {
+                let silent = std::io::Error::from(std::io::ErrorKind::TimedOut);
+                Err(HttpError::new(HttpErrorKind::Timeout, silent))
+            })
+        } else {
+            answer.await
+        };
+        match &answer {
+            Ok(response) if response.status().is_server_error() => {
+                noted.failed(format!("{address} answers {}", response.status()));
+            }
+            Ok(_) => noted.answered(),
+            Err(error) => noted.failed(format!("{address}: {}", innermost(error))),
+        }
+        answer
+    }
+}
+
+impl Reading {
+    /// Asks the cloud's instance for a role's credentials, which is done only where no keys are set.
+    async fn ask_instance(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let answer = tokio::time::timeout(INSTANCE_ANSWERS, self.http.execute(request)).await;
+        match answer {
+            Ok(Ok(response)) => Ok(response),
+            // The library does not retry errors of this kind.
+            Ok(Err(_)) | Err(_) => Err(HttpError::new(HttpErrorKind::Unknown, NoKeys)),
+        }
+    }
+}
+
+/// Address at which an instance of a cloud gives the credentials of its role.
+const INSTANCE: &str = "169.254.169.254";
+/// Longest wait for its answer; it is on the same machine.
+const INSTANCE_ANSWERS: Duration = Duration::from_secs(3);
+
+/// No credentials at all: none are set, and the machine has no role that gives some.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("no keys are set, and no role of this machine gives any")]
+pub(crate) struct NoKeys;
+
+impl NoKeys {
+    /// Returns true if this is in an error's source chain, or a refusal at the instance's address.
+    pub(crate) fn is_behind(error: &(dyn StdError + 'static)) -> bool {
+        let mut next = Some(error);
+        while let Some(error) = next {
+            if error.is::<Self>() || error.to_string().contains(INSTANCE) {
+                return true;
+            }
+            next = error.source();
+        }
+        false
+    }
+}
+
+/// Returns the innermost cause, without the layers of the HTTP client around it.
+fn innermost(error: &HttpError) -> String {
+    let mut cause: &dyn StdError = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
 
 #[async_trait::async_trait]
 impl HttpService for Reading {
@@ -128,7 +233,13 @@ impl HttpService for Reading {
         let conditional = request.headers().contains_key("if-none-match");
         // Requests for credentials also pass here, but do not go to the store.
         let to_store = conditional || request.headers().contains_key("x-amz-content-sha256");
-        let response = self.0.execute(request).await?;
+        let response = if to_store {
+            self.send(request).await?
+        } else if request.uri().host() == Some(INSTANCE) {
+            self.ask_instance(request).await?
+        } else {
+            self.http.execute(request).await?
+        };
         let status = response.status();
         if !to_store || status.is_success() {
             return Ok(response);

@@ -2,7 +2,7 @@ use std::{error::Error as StdError, io};
 
 use vintage_control::{Fault, PolicyVersion, Sha256, UpdateNumber};
 
-use crate::answer::{Answer, Refusal};
+use crate::answer::{Answer, NoKeys, Refusal};
 
 /// Result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -104,6 +104,18 @@ pub enum Error {
         path: String,
         /// Error of the server.
         source: Source,
+    },
+    /// No credentials where the object store needs some.
+    #[error(
+        "cannot {action} {path}: there are no credentials for the store, for no keys are set and this \
+         machine has no role that gives any; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the \
+         environment of this process, or name them under [store_options]"
+    )]
+    NoKeys {
+        /// Action that was attempted, such as `write`.
+        action: &'static str,
+        /// Path of the object.
+        path: String,
     },
     /// Too many open files.
     #[error(
@@ -267,6 +279,7 @@ impl Error {
             | Self::NotADirectory { .. }
             | Self::NoConditionalPut { .. }
             | Self::NoHardLinks { .. }
+            | Self::NoKeys { .. }
             | Self::Refused { .. } => Fault::User,
             _ => Fault::External,
         }
@@ -287,7 +300,7 @@ impl Error {
                     },
                 )
             }
-            Self::Access { .. } => Some(Trouble::NoPermission),
+            Self::Access { .. } | Self::NoKeys { .. } => Some(Trouble::NoPermission),
             Self::TooManyFiles { .. } => Some(Trouble::TooManyFiles),
             Self::Backend { path, .. } if path.contains("://") => Some(Trouble::Network),
             Self::Backend { .. } => Some(Trouble::Io),
@@ -334,6 +347,9 @@ impl Error {
     ) -> Self {
         if let Some(answer) = Answer::behind(&error) {
             return Self::answered(action, path, answer.clone());
+        }
+        if NoKeys::is_behind(&error) {
+            return Self::NoKeys { action, path };
         }
         let found = io_error(&error);
         let kind = found.map(io::Error::kind);

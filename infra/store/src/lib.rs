@@ -11,6 +11,7 @@
 //!   [`Store::create`] is the commit.
 //! * [`Weights`] publishes and reads the weights of one policy, verified by SHA-256.
 //! * [`Error`] lists every failure; [`Trouble`] groups those that may pass by themselves.
+//! * [`Patience`] waits such a trouble out, and [`Contact`] says whether the store answers.
 //! * `folder.rs` and `bucket.rs` implement create-if-absent for the two backends. `answer.rs`
 //!   interprets the refusals of S3 servers.
 //!
@@ -32,10 +33,12 @@
 
 mod answer;
 mod bucket;
+mod contact;
 mod created;
 mod error;
 mod folder;
 mod open;
+mod patience;
 mod prunes;
 mod records;
 #[cfg(feature = "faults")]
@@ -44,9 +47,11 @@ mod store;
 mod sweep;
 mod weights;
 
+pub use contact::{Contact, Outage};
 pub use created::Created;
 pub use error::{Error, Result, Trouble};
 pub use open::{check_option, is_secret_option};
+pub use patience::{Patience, WaitStep};
 pub use prunes::{next_prune, prunes, write_prune};
 pub use records::{Checkpoint, Records, evaluation_path, write_evaluation};
 pub use store::Store;

@@ -16,6 +16,7 @@ use object_store::{
 
 use crate::{
     answer::Connector,
+    contact::Contact,
     error::{Error, Result},
     store::{Backend, Store},
 };
@@ -108,7 +109,13 @@ fn folder(location: &str, path: &str) -> Result<Store> {
     }
     let prefix = Path::from_absolute_path(&folder).map_err(|error| refuse(&error.to_string()))?;
     let objects = Arc::new(LocalFileSystem::new());
-    Ok(Store::new(objects, prefix, Backend::Folder(folder)))
+    let contact = Arc::default();
+    Ok(Store::new(
+        objects,
+        prefix,
+        Backend::Folder(folder),
+        contact,
+    ))
 }
 
 fn bucket(place: &str, options: &BTreeMap<String, String>) -> Result<Store, String> {
@@ -117,9 +124,10 @@ fn bucket(place: &str, options: &BTreeMap<String, String>) -> Result<Store, Stri
         return Err("it names no bucket; give s3://bucket/prefix".to_owned());
     }
     let prefix = Path::parse(prefix).map_err(|error| error.to_string())?;
+    let contact = Arc::new(Contact::default());
     let mut builder = AmazonS3Builder::from_env()
         .with_bucket_name(bucket)
-        .with_http_connector(Connector::default())
+        .with_http_connector(Connector::noting(&contact))
         .with_client_options(ClientOptions::new().with_timeout(REQUEST))
         .with_retry(RetryConfig {
             backoff: BackoffConfig {
@@ -137,6 +145,7 @@ fn bucket(place: &str, options: &BTreeMap<String, String>) -> Result<Store, Stri
         Arc::new(objects),
         prefix,
         Backend::Bucket(bucket.into()),
+        contact,
     ))
 }
 

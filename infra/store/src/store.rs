@@ -3,7 +3,7 @@ use std::{
     ops::Range,
     path::PathBuf,
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
@@ -13,9 +13,11 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     bucket,
+    contact::Contact,
     created::Created,
     error::{Error, Result, WRITE},
     folder::{self, Guarantees},
+    patience::{Patience, WaitStep},
 };
 
 /// Root folder or bucket prefix, under which objects have relative `/`-separated paths. Cheap to
@@ -27,6 +29,9 @@ pub struct Store {
     backend: Backend,
     durable: Arc<folder::Durable>,
     guarantees: Guarantees,
+    contact: Arc<Contact>,
+    /// Patience of reads; `None` to report every failure at once.
+    patience: Option<Patience>,
 }
 
 /// Backend of a store.
@@ -45,7 +50,12 @@ impl fmt::Debug for Store {
 }
 
 impl Store {
-    pub(crate) fn new(objects: Arc<dyn ObjectStore>, prefix: Path, backend: Backend) -> Self {
+    pub(crate) fn new(
+        objects: Arc<dyn ObjectStore>,
+        prefix: Path,
+        backend: Backend,
+        contact: Arc<Contact>,
+    ) -> Self {
         let guarantees = Guarantees::WHOLE;
         #[cfg(feature = "faults")]
         let guarantees = crate::sabotage::broken(guarantees);
@@ -55,6 +65,8 @@ impl Store {
             backend,
             durable: Arc::default(),
             guarantees,
+            contact,
+            patience: None,
         }
     }
 
@@ -70,6 +82,19 @@ impl Store {
         self
     }
 
+    /// Returns this store with reads that wait out a trouble of disk or server which may pass. Writes
+    /// report it at once, as before.
+    #[must_use]
+    pub fn patient(mut self, patience: Patience) -> Self {
+        self.patience = Some(patience);
+        self
+    }
+
+    /// Returns what is known of the store's answers to this process.
+    pub fn contact(&self) -> &Arc<Contact> {
+        &self.contact
+    }
+
     /// Returns the part of this store below `prefix`.
     #[must_use]
     pub fn at(&self, prefix: &str) -> Self {
@@ -83,6 +108,8 @@ impl Store {
             },
             durable: Arc::clone(&self.durable),
             guarantees: self.guarantees,
+            contact: Arc::clone(&self.contact),
+            patience: self.patience.clone(),
         }
     }
 
@@ -119,8 +146,37 @@ impl Store {
         created.map_err(|error| Error::of(WRITE, self.name(path), error))
     }
 
+    /// Runs a read, again and again if this store is patient and the trouble may pass.
+    async fn read<T, W: Future<Output = Result<T>>>(
+        &self,
+        mut work: impl FnMut() -> W,
+    ) -> Result<T> {
+        let Some(patience) = &self.patience else {
+            return work().await;
+        };
+        let begun = Instant::now();
+        let tell = |step, error: Option<&Error>| match (step, error) {
+            (WaitStep::Failed(_, Some(next)), Some(error)) => {
+                let left = patience.longest.saturating_sub(begun.elapsed());
+                tracing::warn!(
+                    "the store is away and tried again in {next:?}, for up to {left:.0?} more: {error}"
+                );
+            }
+            (WaitStep::Failed(..), _) => {}
+            (WaitStep::Passed, _) => {
+                tracing::warn!("the store is back after {:.0?}", begun.elapsed());
+            }
+        };
+        let waited = patience.wait_out(&self.contact, Error::trouble, tell, work);
+        waited.await
+    }
+
     /// Reads a whole object; `None` if there is none.
     pub async fn get(&self, path: &str) -> Result<Option<Bytes>> {
+        self.read(|| self.get_once(path)).await
+    }
+
+    async fn get_once(&self, path: &str) -> Result<Option<Bytes>> {
         let failed = |error| Error::of("read", self.name(path), error);
         match self.objects.get(&self.full(path)?).await {
             Ok(found) => Ok(Some(found.bytes().await.map_err(failed)?)),
@@ -131,17 +187,25 @@ impl Store {
 
     /// Reads the bytes `range` of an object. A missing object or a range outside it is an error.
     pub async fn get_range(&self, path: &str, range: Range<u64>) -> Result<Bytes> {
-        let read = self.objects.get_range(&self.full(path)?, range).await;
-        read.map_err(|error| Error::of("read", self.name(path), error))
+        let full = self.full(path)?;
+        self.read(|| async {
+            let read = self.objects.get_range(&full, range.clone()).await;
+            read.map_err(|error| Error::of("read", self.name(path), error))
+        })
+        .await
     }
 
     /// Returns the length of an object in bytes; `None` if there is none.
     pub async fn head(&self, path: &str) -> Result<Option<u64>> {
-        match self.objects.head(&self.full(path)?).await {
-            Ok(meta) => Ok(Some(meta.size)),
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(Error::of("look up", self.name(path), error)),
-        }
+        let full = self.full(path)?;
+        self.read(|| async {
+            match self.objects.head(&full).await {
+                Ok(meta) => Ok(Some(meta.size)),
+                Err(object_store::Error::NotFound { .. }) => Ok(None),
+                Err(error) => Err(Error::of("look up", self.name(path), error)),
+            }
+        })
+        .await
     }
 
     /// Lists the objects in the folder `prefix` and below (`""` lists all), sorted, with paths
@@ -155,12 +219,11 @@ impl Store {
     pub async fn list_sizes(&self, prefix: &str) -> Result<Vec<(String, u64)>> {
         let failed = |error| Error::of("list", self.name(prefix), error);
         let folder = self.at(prefix).prefix;
-        let metas: Vec<_> = self
-            .objects
-            .list(Some(&folder))
-            .try_collect()
-            .await
-            .map_err(failed)?;
+        let list = || async {
+            let listed = self.objects.list(Some(&folder));
+            listed.try_collect::<Vec<_>>().await.map_err(failed)
+        };
+        let metas = self.read(list).await?;
         // Both paths are normalised by the same rules, so the text prefix is the path prefix.
         let skip = self.prefix.as_ref().len() + usize::from(!self.prefix.as_ref().is_empty());
         let mut paths: Vec<_> = metas

@@ -169,6 +169,7 @@ impl Progress {
             RunEvent::Learner(_)
             | RunEvent::Producer(_)
             | RunEvent::Fleet(_)
+            | RunEvent::Announced { .. }
             | RunEvent::Evaluating { .. } => {}
         }
     }

@@ -41,6 +41,6 @@ pub use layers::Layers;
 pub use origin::Origin;
 pub use recorded::{Recorded, read_recorded};
 pub use resolve::{Derived, Resolved, Settings};
-pub use resume::{check_joins, check_resumable};
+pub use resume::{check_joins, check_resumable, sampling};
 pub use run::read;
 pub use vintage_settings::RunConfig;

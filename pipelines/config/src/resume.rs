@@ -1,6 +1,6 @@
 //! Checks of settings that change when a run is resumed, or differ when a learner joins it.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use crate::{
     error::{Change, ConfigError},
@@ -10,7 +10,7 @@ use vintage_settings::RunConfig;
 
 /// Settings that a resumed run may change: they affect neither past updates nor the meaning of
 /// their plans. The key of a section means all its settings.
-const SAFE: [&str; 17] = [
+const SAFE: [&str; 18] = [
     "learner.steps",
     "learner.recompute",
     // Plans record what was refused.
@@ -25,6 +25,7 @@ const SAFE: [&str; 17] = [
     "rollout.engine",
     "rollout.endpoints",
     "rollout.server",
+    "rollout.patience_seconds",
     "rollout.reward.directory",
     "rollout.reward.timeout_seconds",
     "rollout.environment.directory",
@@ -44,6 +45,80 @@ const OF_LEARNER: [&str; 7] = [
     "evaluation",
     "metrics",
 ];
+
+/// Settings that decide what is sampled at a slot and how it is rewarded.
+const SAMPLED: [&str; 20] = [
+    "seed",
+    "prompts.chat",
+    "prompts.columns.prompt",
+    "prompts.columns.answer",
+    "prompts.columns.solution",
+    "prompts.columns.id",
+    "prompts.columns.metadata",
+    "rollout.group_size",
+    "rollout.max_tokens",
+    "rollout.temperature",
+    "rollout.top_p",
+    "rollout.top_k",
+    "rollout.reward.kind",
+    "rollout.reward.command",
+    "rollout.environment.command",
+    "rollout.environment.max_turns",
+    "rollout.environment.episode_tokens",
+    "rollout.environment.history",
+    "rollout.environment.cut",
+    "rollout.environment.unfinished",
+];
+
+/// Returns the settings that decide what is sampled and how it is rewarded, with their values in TOML;
+/// `none` for one that is not set. Settings without effect are left out: those of an environment
+/// where there is none, and the kind of reward where a command gives it. Words of commands are
+/// without their folders, which differ from machine to machine.
+pub fn sampling(config: &RunConfig) -> BTreeMap<String, String> {
+    let mut config = config.clone();
+    for command in [
+        &mut config.rollout.reward.command,
+        &mut config.rollout.environment.command,
+    ] {
+        for word in command {
+            *word = without_folder(word);
+        }
+    }
+    let rollout = &mut config.rollout;
+    if rollout.environment.is_set() {
+        let most = config.learner.micro_batch_tokens;
+        rollout.environment.episode_tokens.get_or_insert(most);
+    }
+    let by_command = rollout.environment.is_set() || !rollout.reward.command.is_empty();
+    let counts = |key: &str| match key {
+        "rollout.reward.kind" => !by_command,
+        "rollout.environment.command" => true,
+        key => config.rollout.environment.is_set() || !key.starts_with("rollout.environment."),
+    };
+    let leaves = leaves(&config);
+    let value = |sampled: &str| {
+        let key = Key::new(sampled.split('.'));
+        let found = leaves.iter().find(|(leaf, _)| *leaf == key);
+        found.map_or_else(|| "none".to_owned(), |(_, value)| value.clone())
+    };
+    let counted = SAMPLED.into_iter().filter(|key| counts(key));
+    counted.map(|key| (key.to_owned(), value(key))).collect()
+}
+
+/// Returns a word of a command without the folder of a file in it, also in `--rules=a/FILE`. A word
+/// with spaces is a script or a text, and stays.
+fn without_folder(word: &str) -> String {
+    let (option, value) = match word.split_once('=') {
+        Some((option, value)) => (format!("{option}="), value),
+        None => (String::new(), word),
+    };
+    match value.rsplit_once('/') {
+        Some((_, name)) if !name.is_empty() && !word.contains(char::is_whitespace) => {
+            format!("{option}{name}")
+        }
+        _ => word.to_owned(),
+    }
+}
 
 /// Checks that a learner with the settings `config` may join the run in `folder`, whose settings
 /// are `run`.
@@ -123,4 +198,22 @@ fn leaves(config: &RunConfig) -> Vec<(Key, String)> {
         walk(&tree, &Key::root(), &mut out);
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_folder;
+
+    #[test]
+    fn a_commands_words_are_compared_without_the_folders_of_one_machine() {
+        for (word, expected) in [
+            ("/usr/bin/python3", "python3"),
+            ("judge.py", "judge.py"),
+            ("--rules=a/rules.json", "--rules=rules.json"),
+            ("cat a/b", "cat a/b"),
+            ("/", "/"),
+        ] {
+            assert_eq!(without_folder(word), expected);
+        }
+    }
 }

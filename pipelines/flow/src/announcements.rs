@@ -1,7 +1,7 @@
 //! Announcements and plans of the other learners of a run, as a learner reads them from log and
 //! store.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
 use vintage_bus::{Consumer, ConsumerLimits, Event};
@@ -9,13 +9,18 @@ use vintage_control::{
     Name, Offset, Partition, Plan, PolicyAnnouncement, PolicyVersion, UpdateNumber,
 };
 use vintage_learner::{Leader, OtherPolicies};
+use vintage_settings::RunConfig;
 use vintage_store::{Records, Weights};
 
 use crate::{
     broker::Log,
     error::{Error, Result},
     event::{Events, RunEvent},
+    folder::RunFolder,
 };
+
+/// Time without an announcement after which is said what may be missing.
+const HINT: Duration = Duration::from_secs(4);
 
 /// Refuses to work on the topics of another run. A learner that did not make the newest announced
 /// version of its own policy has the wrong folder or store: its rollouts would be mixed with that
@@ -150,12 +155,88 @@ impl Announcements {
 
     /// Waits until a version of the policy is announced, and reports the wait as an event.
     pub(crate) async fn first_of(&mut self, policy: &Name, events: &Events) -> Result<()> {
-        let waiting = format!("waiting for the first announcement of policy {policy}");
-        let _nobody_listens = events.send(RunEvent::Phase(waiting));
+        let tell = |text: String| {
+            let _nobody_listens = events.send(RunEvent::Phase(text));
+        };
+        tell(format!(
+            "waiting for the first announcement of policy {policy}"
+        ));
+        let begun = tokio::time::Instant::now();
+        let mut next = HINT;
         while self.of(policy.as_str()).is_none() {
-            self.read().await?;
+            tokio::select! {
+                read = self.read() => read?,
+                () = tokio::time::sleep_until(begun + next) => {
+                    tell(self.hint(policy));
+                    next *= 4;
+                }
+            }
         }
         Ok(())
+    }
+
+    /// Waits for the next announcement of a policy; returns whether its learner has finished.
+    pub(crate) async fn next_of(&mut self, policy: &Name) -> Result<bool> {
+        loop {
+            self.read().await?;
+            if let Some(announced) = self.of(policy.as_str()) {
+                return Ok(announced.finished);
+            }
+        }
+    }
+
+    /// Words what is missing while no version of the policy is announced.
+    fn hint(&self, policy: &Name) -> String {
+        let Self { bus, topic, .. } = self;
+        let others: Vec<_> = self.newest.keys().map(String::as_str).collect();
+        let others = match &others[..] {
+            [] => "nothing is announced there".to_owned(),
+            some => format!(
+                "announced there are {} (set learner.policy to the one to sample from)",
+                some.join(", ")
+            ),
+        };
+        format!(
+            "waiting for the first announcement of policy {policy} in topic {topic} on {}: {others}; is \
+             the run's learner started (`vintage learn`), and are the names right (run, namespace)?",
+            bus.bootstrap()
+        )
+    }
+
+    /// Refuses a store to which the learner of the announced versions does not write.
+    pub(crate) async fn hold_store(&self, config: &RunConfig, folder: &RunFolder) -> Result<()> {
+        let policy = &config.learner.policy;
+        let Some(announced) = self.of(policy.as_str()) else {
+            return Ok(());
+        };
+        let weights = folder.weights(policy);
+        let refuse = |reason: String| Error::OtherStore {
+            setting: match &config.store {
+                Some(store) => format!("store = {store:?}"),
+                None => format!(
+                    "store is not set, so that {} is read",
+                    folder.path().display()
+                ),
+            },
+            reason,
+        };
+        if weights.manifest(PolicyVersion::ZERO).await?.is_none() {
+            return Err(refuse(format!(
+                "holds no version 0 of policy {policy}, of which {} announces version {}",
+                self.topic, announced.version
+            )));
+        }
+        let version = announced.version;
+        match weights.manifest(version).await? {
+            Some(there) if there.weights_sha256 != announced.weights_sha256 => {
+                Err(refuse(format!(
+                    "holds other weights as version {version} of policy {policy} than {} announces",
+                    self.topic
+                )))
+            }
+            // A version is deleted once newer ones are there.
+            _ => Ok(()),
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
 };
 
 use vintage_audit::{Audit, LogState, Places, Question, ReadJournals};
-use vintage_control::Name;
+use vintage_control::{Name, NumberSet};
 use vintage_report::SUMMARY_FILE;
 use vintage_rollout::read_journals;
 use vintage_settings::RunConfig;
@@ -54,6 +54,9 @@ pub async fn audit(scope: &AuditRequest) -> Result<Audit> {
     let folder = scope.folder.as_deref();
     let store = root(folder, config)?;
     let has_config = folder.is_none_or(|folder| config_file(folder).is_file());
+    if let Some(folder) = folder.filter(|_| !has_config) {
+        refuse_producers_folder(folder, &store).await?;
+    }
     let (reader, elsewhere) = archive_of_run(config, &store, has_config).await?;
     let journals = folder.filter(|_| !elsewhere).map(journals);
     let summarized = match folder {
@@ -110,6 +113,32 @@ pub async fn audit(scope: &AuditRequest) -> Result<Audit> {
     }
 }
 
+/// Refuses a folder in which producers worked and no learner: with their journals alone, all that they
+/// published would count as lost.
+async fn refuse_producers_folder(folder: &Path, store: &Store) -> Result<()> {
+    let acknowledged = read_journals(&journals(folder))?;
+    if acknowledged.is_empty() {
+        return Ok(());
+    }
+    for kept in ["plans", "archive"] {
+        if !store.list(kept).await?.is_empty() {
+            return Ok(());
+        }
+    }
+    let groups: u64 = acknowledged.values().map(NumberSet::len).sum();
+    Err(Error::Folder {
+        path: folder.to_owned(),
+        reason: format!(
+            "holds only the journals of {} producer{} ({groups} groups), and {} has no plans and no \
+             archive: audit the run in its learner's folder, or from here with --set store=… as the \
+             learner has it, --set run=NAME and --broker HOST:PORT",
+            acknowledged.len(),
+            if acknowledged.len() == 1 { "" } else { "s" },
+            store.location()
+        ),
+    })
+}
+
 /// Returns the state of the run's log: the embedded one ends with the process that holds the
 /// folder.
 fn log_state(config: &RunConfig, folder: Option<&Path>) -> LogState {
@@ -140,6 +169,30 @@ mod tests {
     use vintage_settings::RunConfig;
 
     use super::{AuditRequest, audit};
+
+    #[tokio::test]
+    async fn a_folder_with_nothing_but_journals_is_no_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let journals = folder.path().join("producers");
+        std::fs::create_dir(&journals).unwrap();
+        std::fs::write(journals.join("local-a-1.acks"), "0\n1\n").unwrap();
+        let scope = AuditRequest {
+            folder: Some(folder.path().to_owned()),
+            config: RunConfig::default(),
+            learner: None,
+            offline: true,
+            deep: false,
+            question: None,
+        };
+        let error = audit(&scope).await.unwrap_err();
+        assert!(error.is_usage(), "{error}");
+        let message = error.to_string();
+        assert!(
+            message.contains("journals of 1 producer (2 groups)"),
+            "{message}"
+        );
+        assert!(message.contains("its learner's folder"), "{message}");
+    }
 
     #[tokio::test]
     async fn a_folder_that_is_not_there_is_refused() {

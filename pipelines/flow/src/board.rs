@@ -9,6 +9,7 @@ use std::{
 use vintage_bus::Readers;
 use vintage_model::Computed;
 use vintage_settings::{EngineKind, RunConfig};
+use vintage_store::{Contact, Store};
 use vintage_telemetry::Status;
 
 use crate::{
@@ -33,6 +34,10 @@ pub(crate) struct Board {
     /// Statistics of the log's readers and the name of the topic of rollouts, once the process is
     /// connected.
     log: OnceLock<(Arc<Readers>, String)>,
+    /// Addresses of the brokers.
+    brokers: OnceLock<String>,
+    /// Location of the store, and whether it answers, once the process has opened it.
+    store: OnceLock<(String, Arc<Contact>)>,
     states: Mutex<States>,
 }
 
@@ -65,6 +70,8 @@ impl Board {
         Self {
             begun: Instant::now(),
             log: OnceLock::new(),
+            brokers: OnceLock::new(),
+            store: OnceLock::new(),
             states: Mutex::new(States {
                 standstill: Standstill::new(role, steps, Health::of(config)),
                 vitals: Vitals::new(role, steps, group),
@@ -89,12 +96,21 @@ impl Board {
         Ok(())
     }
 
+    /// Names the store, whose outages are shown from now on.
+    pub(crate) fn opened(&self, store: &Store) {
+        // A process has one store.
+        let _opened_before = self
+            .store
+            .set((store.location(), Arc::clone(store.contact())));
+    }
+
     /// Names the log, whose lag and connections are shown from now on.
     pub(crate) fn connected(&self, log: &Log) {
         // A process has one log.
         let _connected_before = self
             .log
             .set((Arc::clone(log.bus.readers()), log.topics.rollouts()));
+        let _known_before = self.brokers.set(log.bus.bootstrap().to_owned());
     }
 
     fn states(&self) -> MutexGuard<'_, States> {
@@ -132,6 +148,7 @@ impl Board {
                 states.vitals.resume(now);
             }
             let outside = self.outside();
+            states.standstill.outage(outside.outage.clone(), now);
             states.vitals.look(outside, now);
         }
         states.standstill.tick(now)
@@ -153,10 +170,10 @@ impl Board {
     fn outside(&self) -> Outside {
         let mut outside = Outside {
             computed: Computed::now(),
+            outage: self.outage(),
             ..Outside::default()
         };
         if let Some((readers, rollouts)) = self.log.get() {
-            outside.cut_off = !readers.is_connected();
             for lag in readers.lags().iter().filter(|lag| lag.topic == *rollouts) {
                 let of = match lag.reader.as_str() {
                     LEARNER => &mut outside.learner_lag,
@@ -166,6 +183,25 @@ impl Board {
             }
         }
         outside
+    }
+
+    /// Returns which of broker and store does not answer, in words.
+    fn outage(&self) -> Option<String> {
+        let spelled = |time: Duration| vintage_human::duration(time.as_secs_f64());
+        let of_log = self.log.get().and_then(|(readers, _)| readers.outage());
+        if let (Some(time), Some(brokers)) = (of_log, self.brokers.get()) {
+            return Some(format!(
+                "no broker at {brokers} has answered for {}",
+                spelled(time)
+            ));
+        }
+        let (location, contact) = self.store.get()?;
+        let outage = contact.outage()?;
+        Some(format!(
+            "the store {location} has not served for {}: {}",
+            spelled(outage.time),
+            outage.reason
+        ))
     }
 
     fn verdicts(&self) -> (Verdict, Verdict) {

@@ -1,7 +1,6 @@
 use std::path::PathBuf;
 
-use vintage_control::Fault;
-use vintage_control::{Name, Offset, Partition, PolicyVersion, RecordId};
+use vintage_control::{Fault, Name, Offset, Partition, PolicyVersion, RecordId};
 use vintage_human::size;
 use vintage_rollout::{Prompt, PromptSet};
 
@@ -52,14 +51,53 @@ pub enum Error {
         advice: &'static str,
     },
     /// Files given to the run that have changed since it began.
-    #[error("cannot resume the run in {}: {changes}; put the files back, or {remedy}", folder.display())]
+    #[error("cannot {attempted}: {changes}; {remedy}")]
     InputsChanged {
-        /// Folder of the run.
-        folder: PathBuf,
+        /// Attempted action, such as resuming the run in a folder.
+        attempted: String,
         /// Settings whose files have changed, each with the difference.
         changes: String,
-        /// Way to accept the change.
+        /// Ways to go on.
         remedy: String,
+    },
+    /// Settings of sampling or rewards that are not the run's.
+    #[error(
+        "cannot sample for this run with other settings than it has: {differences}; give this \
+         producer the run's: {remedy}"
+    )]
+    OtherSampling {
+        /// Settings that differ, each with both values.
+        differences: String,
+        /// Flags that set what the run has, and what else can be done.
+        remedy: String,
+    },
+    /// Store that is not the one to which the run's learner writes.
+    #[error(
+        "{setting}: it {reason}; set store and store_options to the learner's (`vintage config show`)"
+    )]
+    OtherStore {
+        /// Setting with its value, or what is read without it.
+        setting: String,
+        /// Sign that it is another store.
+        reason: String,
+    },
+    /// Another process that trains the same policy on the same topics.
+    #[error(
+        "learner {learner} of policy {policy} is running already on {bootstrap}: process {theirs} \
+         wrote to {topic} just now, and two learners share that name; stop one, or give this one \
+         another name (another run's: --set run=NAME; a follower's: --name NAME)"
+    )]
+    LearnerRuns {
+        /// Name of the learner.
+        learner: Name,
+        /// Policy that both train.
+        policy: Name,
+        /// Address of the broker.
+        bootstrap: String,
+        /// Topic in which the other process was seen.
+        topic: String,
+        /// Id of the other process.
+        theirs: String,
     },
     /// Files of version 0 that were changed after it was published.
     #[error("version 0 of policy {policy} is not what was published: {reason}")]
@@ -353,6 +391,8 @@ impl Error {
             | Self::TooLarge { .. }
             | Self::InputsChanged { .. }
             | Self::VersionZeroChanged { .. }
+            | Self::OtherSampling { .. }
+            | Self::OtherStore { .. }
             | Self::AnotherRun { .. }
             | Self::EmbeddedBroker { .. }
             | Self::LocalBrokerWithoutFolder
@@ -381,6 +421,7 @@ impl Error {
             | Self::Local(_)
             | Self::Hub { .. }
             | Self::Interrupted
+            | Self::LearnerRuns { .. }
             | Self::Undelivered(_)
             | Self::SharedTarget { .. }
             | Self::RewardFailed { .. } => Fault::External,

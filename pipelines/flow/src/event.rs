@@ -46,6 +46,11 @@ pub enum RunEvent {
         /// Records among them that were quarantined because they cannot be decoded, by reason.
         bad: BTreeMap<&'static str, u64>,
     },
+    /// Announcement of the run's learner, as the archive reads it.
+    Announced {
+        /// True if the learner has done all its updates.
+        finished: bool,
+    },
     /// Producers that the lead learner of this process grants slots to, about once a second.
     Fleet(Vec<ProducerView>),
     /// Begin of a version's evaluation.

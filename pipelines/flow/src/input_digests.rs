@@ -2,6 +2,8 @@
 //! run's store when it begins and compared whenever a role starts, so a run continues only with the
 //! files it began with, or with changes that its user accepted by name.
 
+mod sampling;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
@@ -17,6 +19,7 @@ use vintage_rollout::{
 };
 use vintage_store::{Created, Store, Weights};
 
+use self::sampling::Sampling;
 use crate::{
     error::{Error, Result},
     event::{Events, RunEvent},
@@ -45,12 +48,18 @@ pub(crate) struct Given {
     /// Digests of the reward command as older records have them: by base name, and without the
     /// program where an argument is a file.
     command_by_base_name: Files,
+    /// Settings that decide what is sampled and how it is rewarded.
+    sampling: Sampling,
 }
 
 impl Given {
     /// Digests of a producer's inputs: training prompts, and reward or environment.
-    pub(crate) fn to_producer(task: &PromptSets, rollout: &RolloutConfig) -> Result<Self> {
-        let mut given = Self::default();
+    pub(crate) fn to_producer(task: &PromptSets, config: &RunConfig) -> Result<Self> {
+        let rollout = &config.rollout;
+        let mut given = Self {
+            sampling: Sampling::of(config),
+            ..Self::default()
+        };
         given.add(TRAIN, of_prompts(&task.train));
         let reward = CommandSettings::from(&rollout.reward);
         given.add(REWARD, of_command(&reward)?);
@@ -63,7 +72,7 @@ impl Given {
     /// Digests of the inputs of the run's learner, which also checks held-out prompts and model for
     /// the other roles.
     pub(crate) fn to_lead(task: &PromptSets, config: &RunConfig) -> Result<Self> {
-        let mut given = Self::to_producer(task, &config.rollout)?;
+        let mut given = Self::to_producer(task, config)?;
         if let Some(heldout) = &task.heldout {
             given.add(HELDOUT, of_prompts(heldout));
         }
@@ -206,8 +215,9 @@ fn difference(then: &Files, now: &Files) -> String {
 pub(crate) enum By<'a> {
     /// Learner of the run, which records the digests.
     Lead(Lead<'a>),
-    /// Any other role; no difference is allowed.
-    Role,
+    /// Producer; no difference of files is allowed. The user accepts other sampling settings by name
+    /// (`--accept`).
+    Producer(&'a [String]),
 }
 
 /// Changes that the run's learner allows.
@@ -263,7 +273,10 @@ impl Made {
 pub(crate) async fn hold(store: &Store, given: &Given, by: By<'_>, out: &Path) -> Result<()> {
     let accepted: &[String] = match by {
         By::Lead(lead) => lead.accept,
-        By::Role => &[],
+        By::Producer(accepted) => {
+            sampling::check_accepted(accepted)?;
+            &[]
+        }
     };
     if let Some(unknown) = accepted
         .iter()
@@ -281,7 +294,8 @@ pub(crate) async fn hold(store: &Store, given: &Given, by: By<'_>, out: &Path) -
         let (next, recorded) = newest(store).await?;
         let Some(recorded) = recorded else {
             let By::Lead(_) = by else { return Ok(()) };
-            if record(store, next, given.files.clone(), Vec::new()).await? == Created::New {
+            let first = record(store, next, given, given.files.clone(), Vec::new());
+            if first.await? == Created::New {
                 return Ok(());
             }
             continue; // another process of this learner was faster: what does it say?
@@ -291,22 +305,41 @@ pub(crate) async fn hold(store: &Store, given: &Given, by: By<'_>, out: &Path) -
             .iter()
             .filter(|(setting, _)| match by {
                 By::Lead(lead) => !lead.accepts(setting),
-                By::Role => true,
+                By::Producer(_) => true,
             })
             .collect();
         if !refused.is_empty() {
             return Err(refusal(&refused, by, out));
         }
+        let accepted = match by {
+            By::Producer(accepted) => Some(accepted),
+            By::Lead(lead) => lead.made.groups.then_some(&[][..]),
+        };
+        if let Some(accepted) = accepted {
+            given.sampling.hold(&recorded.sampling, accepted)?;
+        }
         let By::Lead(_) = by else { return Ok(()) };
         let mut now = recorded.inputs.clone();
         now.extend(given.files.clone());
-        if now == recorded.inputs {
+        if now == recorded.inputs && given.sampling.is(&recorded.sampling) {
             return Ok(());
         }
         let settings = changes.iter().map(|(setting, _)| (*setting).to_owned());
-        if record(store, next, now, settings.collect()).await? == Created::New {
+        if record(store, next, given, now, settings.collect()).await? == Created::New {
             return Ok(());
         }
+    }
+}
+
+/// Compares a producer's sampling settings with those that the run has recorded, if it has.
+///
+/// # Errors
+/// [`Error::OtherSampling`] naming every setting that differs; the store cannot be read.
+pub(crate) async fn hold_sampling(store: &Store, given: &Given, accept: &[String]) -> Result<()> {
+    sampling::check_accepted(accept)?;
+    match newest(store).await?.1 {
+        Some(recorded) => given.sampling.hold(&recorded.sampling, accept),
+        None => Ok(()),
     }
 }
 
@@ -319,15 +352,22 @@ fn refusal(refused: &[&(&str, String)], by: By<'_>, out: &Path) -> Error {
         .map(|(setting, _)| format!("--accept {setting}"));
     let (changes, flags) = (changes.collect::<Vec<_>>(), flags.collect::<Vec<_>>());
     let flags = flags.join(" ");
-    let remedy = match by {
-        By::Lead(_) => format!("go on with what is there now by {flags}"),
-        By::Role => format!(
-            "have the run's learner accept what is there now: `vintage learn --out {} {flags}`",
-            out.display()
+    let (attempted, remedy) = match by {
+        By::Lead(_) => (
+            format!("resume the run in {}", out.display()),
+            format!("put the files back, or go on with what is there now by {flags}"),
+        ),
+        By::Producer(_) => (
+            "sample for this run".to_owned(),
+            format!(
+                "give this producer the run's own files, or start the run's learner again so that it \
+                 accepts other ones: `vintage learn` in its own folder, with the files of here and \
+                 {flags}"
+            ),
         ),
     };
     Error::InputsChanged {
-        folder: out.to_owned(),
+        attempted,
         changes: changes.join("; "),
         remedy,
     }
@@ -348,6 +388,7 @@ async fn newest(store: &Store) -> Result<(u64, Option<RunInputs>)> {
 async fn record(
     store: &Store,
     number: u64,
+    given: &Given,
     inputs: BTreeMap<String, Files>,
     accepted: Vec<String>,
 ) -> Result<Created> {
@@ -355,6 +396,7 @@ async fn record(
         format: CONTROL_FORMAT.to_owned(),
         inputs,
         accepted,
+        sampling: given.sampling.recorded(),
     };
     Ok(store.create_json(&file(number), &record).await?)
 }

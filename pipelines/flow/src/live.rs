@@ -107,6 +107,7 @@ impl Live {
             | RunEvent::Republished { .. }
             | RunEvent::Evaluating { .. }
             | RunEvent::Examined { .. }
+            | RunEvent::Announced { .. }
             | RunEvent::Standstill(_) => {}
         }
     }

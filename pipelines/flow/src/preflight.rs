@@ -47,6 +47,21 @@ pub(crate) fn check_files(config: &RunConfig, trains: Trains) -> Result<Prepared
     let reward = open_reward(&config.rollout)?;
     let environment = start_environment(config)?;
     task.refuse_overlap()?;
+    if trains == Trains::Elsewhere && config.model.path.is_none() {
+        // The model is version 0 in the store, and the producer checks the prompts against that.
+        for set in task.sets() {
+            if reward.needs_answer() {
+                set.require_answers()?;
+            }
+            check_answers(reward.as_ref(), set)?;
+        }
+        return Ok(Prepared {
+            task,
+            reward: Some(reward),
+            environment,
+            model: None,
+        });
+    }
     let mut described = Described::of(config, &task)?;
     // Predicted before the weights are read, so that a model that cannot fit is not read.
     let shape = described.config().clone();

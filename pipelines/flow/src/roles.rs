@@ -11,6 +11,7 @@ use vintage_settings::RunConfig;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use vintage_archive::{SinkSummary, Taken};
+use vintage_control::Name;
 use vintage_rollout::ProducerSummary;
 
 use self::{
@@ -28,7 +29,7 @@ use crate::{
     event::{Events, RunEvent},
     folder::{RunFolder, config_file},
     hub::fetch_missing,
-    input_digests::{By, Given, hold, hold_version_zero},
+    input_digests::{By, Given, hold, hold_sampling, hold_version_zero},
     prepared::Prepared,
     standstill::{EndNotice, Role, watch::Watch},
     wire,
@@ -74,19 +75,45 @@ async fn archive_on(
     let (sink, mut task) = wire::archive::start(config, folder, log, beside).await?;
     let _nobody_listens = events.send(RunEvent::Phase("archiving".to_owned()));
     let telling = tokio::spawn(tell_taken(sink.taken(), events.clone()));
+    let announced = Announcements::open(log, "archive-policies").await;
+    let policy = config.learner.policy.clone();
+    let hearing = tokio::spawn(tell_finished(announced, policy, events.clone()));
+    // Both only tell, and end with this role.
+    let _ends_too = AbortOnDrop([telling.abort_handle(), hearing.abort_handle()]);
     let panicked = Error::panicked("the archive");
     tokio::select! {
         ended = &mut task => {
-            telling.abort();
             return Ok(ended.map_err(&panicked)??);
         }
         () = stop.cancelled() => {}
     }
-    telling.abort();
     let drained = wire::archive::drain(&sink, &log.bus, &log.topics.rollouts()).await;
     sink.shutdown();
     let summary = task.await.map_err(&panicked)??;
     drained.map(|()| summary)
+}
+
+/// Tasks that are ended when this is dropped.
+struct AbortOnDrop([tokio::task::AbortHandle; 2]);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.iter().for_each(tokio::task::AbortHandle::abort);
+    }
+}
+
+/// Sends whether the run's learner has finished, with every announcement of it. Who archives needs
+/// no announcements, so one that cannot read them only knows less.
+async fn tell_finished(opened: Result<Announcements>, policy: Name, events: Events) {
+    let follow = async {
+        let mut announcements = opened?;
+        loop {
+            let finished = announcements.next_of(&policy).await?;
+            let _nobody_listens = events.send(RunEvent::Announced { finished });
+        }
+    };
+    let Err::<std::convert::Infallible, Error>(error) = follow.await;
+    tracing::debug!("announcements are not read: {error}");
 }
 
 /// Interval between [`RunEvent::Archived`] events; single records are not reported.
@@ -110,9 +137,11 @@ async fn tell_taken(mut taken: watch::Receiver<Taken>, events: Events) {
 
 /// Produces rollouts until the learner has finished or `stop` is cancelled. Waits for the first
 /// policy announcement, because without one there are no weights to sample from.
+/// `accept` names the settings in which this producer may differ from its run.
 pub async fn rollout(
     resolved: &Resolved<RunConfig>,
     out: &Path,
+    accept: &[String],
     stop: &CancellationToken,
     events: &Events,
 ) -> Result<(ProducerSummary, EndNotice)> {
@@ -135,6 +164,7 @@ pub async fn rollout(
     let (folder, log, checked) = join(resolved, out, Reads::Prompts, &watch).await?;
     let producer = Producer {
         config,
+        accept,
         updates,
         folder: &folder,
         log: &log,
@@ -156,6 +186,8 @@ struct Updates {
 /// One producer with its settings, folder and log.
 struct Producer<'a> {
     config: &'a RunConfig,
+    /// Settings in which it may differ from its run.
+    accept: &'a [String],
     updates: Updates,
     folder: &'a RunFolder,
     log: &'a Log,
@@ -171,20 +203,25 @@ impl Producer<'_> {
     ) -> Result<ProducerSummary> {
         let Self {
             config,
+            accept,
             updates,
             folder,
             log,
         } = self;
         let policy = config.learner.policy.clone();
         let inputs = Prepared::in_folder(checked, config, folder.path())?;
+        let given = Given::to_producer(&inputs.task, config)?;
+        // What the learner has recorded already is compared before anything is waited for; so a store
+        // that cannot be used is told at once too.
+        hold_sampling(folder.store(), &given, accept).await?;
         let mut announcements = Announcements::open(log, "rollout-first").await?;
         tokio::select! {
             announced = announcements.first_of(&policy, events) => announced?,
             () = stop.cancelled() => return Err(Error::Interrupted),
         }
-        let given = Given::to_producer(&inputs.task, &config.rollout)?;
         given.warn_of_unheld(&config.rollout, events);
-        hold(folder.store(), &given, By::Role, folder.path()).await?;
+        announcements.hold_store(config, folder).await?;
+        hold(folder.store(), &given, By::Producer(accept), folder.path()).await?;
         hold_version_zero(&folder.weights(&policy), &policy).await?;
         let worker = wire::producer::open(wire::producer::ProducerParts {
             config,
@@ -193,10 +230,12 @@ impl Producer<'_> {
             inputs,
             updates: updates.number,
             updates_of_run: updates.of_run,
+            patience: Duration::from_secs_f64(config.rollout.patience_seconds),
             stop,
         })
         .await?;
-        let _nobody_listens = events.send(RunEvent::Phase("sampling".to_owned()));
+        let phase = format!("sampling as producer {}", worker.producer_id());
+        let _nobody_listens = events.send(RunEvent::Phase(phase));
         wire::producer::produce(worker, stop.clone(), events.clone()).await
     }
 }

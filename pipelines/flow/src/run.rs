@@ -22,6 +22,7 @@ use crate::{
     input_digests::{By, Given, Lead, Made, hold, hold_version_zero},
     preflight,
     prepared::Prepared,
+    presence::Presence,
     prune::acknowledged,
     standstill::{Role, watch::Watch},
     summary::{Summary, SummaryInputs, Totals},
@@ -70,6 +71,7 @@ async fn run_watched(
         None
     };
     let folder = RunFolder::take(out, resolved)?;
+    watch.board.opened(folder.store());
     watch.board.serve(config)?;
     if let Some(summary) = finished_summary(&folder, config)? {
         return Ok(summary);
@@ -95,18 +97,22 @@ async fn run_watched(
     phase("starting the broker");
     let log = Log::start(config, folder.path(), &folder.archive()).await?;
     watch.board.connected(&log);
-    let records = folder.records(&config.learner.name);
-    let policy = &config.learner.policy;
-    if let Err(refused) = refuse_another_run(&log, &weights, policy, &records).await {
-        return log.stop_after(Err(refused)).await;
-    }
-    phase("training");
-    let training = Instant::now();
-    let roles = match Roles::start(config, &folder, &log, inputs, events, stop).await {
-        Ok(roles) => roles,
-        Err(error) => return log.stop_after(Err(error)).await,
+    let presence = match Presence::claim(&log, config, events).await {
+        Ok(presence) => presence,
+        Err(refused) => return log.stop_after(Err(refused)).await,
     };
-    let outcome = roles.finish(stop).await;
+    let training = Instant::now();
+    let outcome = async {
+        let records = folder.records(&config.learner.name);
+        refuse_another_run(&log, &weights, &config.learner.policy, &records).await?;
+        phase("training");
+        let roles = Roles::start(config, &folder, &log, inputs, events, stop).await?;
+        roles.finish(stop).await
+    };
+    let outcome = Box::pin(outcome).await;
+    if let Some(presence) = presence {
+        presence.end().await;
+    }
     let training_seconds = training.elapsed().as_secs_f64();
     let stopped = log.stop().await;
     outcome?;

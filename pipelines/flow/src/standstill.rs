@@ -69,6 +69,8 @@ pub(crate) struct Standstill {
     /// Last line written in this standstill.
     logged: Option<String>,
     phase: Option<(String, Duration)>,
+    /// Broker or store that does not answer, in words.
+    outage: Option<String>,
     /// Evaluation in progress, in words, with its start time.
     evaluating: Option<(String, Duration)>,
     learning: Learning,
@@ -90,6 +92,7 @@ impl Standstill {
             interval: FIRST,
             logged: None,
             phase: None,
+            outage: None,
             evaluating: None,
             learning: Learning::default(),
             producing: Producing::default(),
@@ -131,6 +134,7 @@ impl Standstill {
                 }
                 return self.health.produced(event);
             }
+            RunEvent::Announced { finished } => self.archiving.finished = *finished,
             RunEvent::Fleet(_) | RunEvent::Standstill(_) | RunEvent::Warning(_) => {}
         }
         None
@@ -175,6 +179,15 @@ impl Standstill {
         self.due = now + self.interval;
         self.learning.clear();
         self.producing.clear();
+    }
+
+    /// Notes which of broker and store does not answer, if one does not. That is said at once.
+    pub(crate) fn outage(&mut self, outage: Option<String>, now: Duration) {
+        if outage.is_some() && self.outage.is_none() {
+            self.interval = FIRST;
+            self.due = self.due.min(now);
+        }
+        self.outage = outage;
     }
 
     /// Returns the next line about the standstill if it is due.
@@ -237,7 +250,15 @@ impl Standstill {
             ));
         }
         if self.role == Role::Archive {
-            advice = Some("is a producer running? (`vintage rollout`)");
+            advice = Some(if self.archiving.finished {
+                "the learner has finished: end this archive by ^C or SIGTERM, which archives the rest"
+            } else {
+                "is a producer running? (`vintage rollout`)"
+            });
+        }
+        if let Some(outage) = &self.outage {
+            reasons.insert(0, outage.clone());
+            advice = None;
         }
         let advice = advice.map_or_else(String::new, |advice| format!("; {advice}"));
         format!("{head} for {time}: {}{advice}", reasons.join("; "))

@@ -37,8 +37,8 @@ pub(crate) struct Outside {
     pub(crate) learner_lag: Option<u64>,
     /// Records of the log that the archive has not read; `None` if it reads no partition yet.
     pub(crate) archive_lag: Option<u64>,
-    /// True if consumers exist and none has a connection to a broker.
-    pub(crate) cut_off: bool,
+    /// Broker or store that does not answer, and for how long, in words.
+    pub(crate) outage: Option<String>,
 }
 
 /// State of the parts of a process.
@@ -248,8 +248,9 @@ impl Vitals {
         {
             part.moved = now;
         }
-        if self.outside.cut_off {
-            // Nobody can make progress. Once there is a broker again, everybody gets time for it.
+        if self.outside.outage.is_some() {
+            // Nobody can make progress, and a restart would not help. Once broker and store are there
+            // again, everybody gets time for it.
             self.resume(now);
         }
         while self.taken.len() > 1 && self.taken[1].0 + RECENT <= now {
@@ -311,7 +312,10 @@ impl Vitals {
                 spelled(now.saturating_sub(part.since)),
             ));
         }
-        Ok(self.doing(now))
+        Ok(match &self.outside.outage {
+            Some(outage) => format!("{outage}; {}", self.doing(now)),
+            None => self.doing(now),
+        })
     }
 
     /// Returns what the process does once it is assigned and caught up enough.
@@ -323,10 +327,10 @@ impl Vitals {
         now: Duration,
         standstill: impl FnOnce() -> String,
     ) -> Result<String, String> {
-        self.health(now)?;
-        if self.outside.cut_off {
-            return Err("no broker is connected".to_owned());
+        if let Some(outage) = &self.outside.outage {
+            return Err(outage.clone());
         }
+        self.health(now)?;
         let part = match self.role {
             Role::Learner => &self.learner,
             Role::Producer => &self.producer,

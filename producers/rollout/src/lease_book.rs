@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use vintage_control::{
     CONTROL_FORMAT, GrantNumber, Grants, Heartbeat, Lease, Name, NumberSet, PolicyVersion,
-    ProducerWindow, Sha256, SlotNumber,
+    ProducerWindow, Sha256, SlotMeaning, SlotNumber,
 };
 
 /// Groups that may start now, all sampled by one version.
@@ -34,6 +34,7 @@ pub struct LeaseBook {
     producer: String,
     capacity: u64,
     slots_sha256: Sha256,
+    slots: Option<SlotMeaning>,
     /// Highest term of any record in the topic. A process of an earlier term was replaced, and may
     /// not know it yet.
     term: u64,
@@ -55,6 +56,7 @@ impl LeaseBook {
             producer,
             capacity,
             slots_sha256,
+            slots: None,
             term: 0,
             read: None,
             leases: BTreeMap::new(),
@@ -63,6 +65,13 @@ impl LeaseBook {
             reports: 0,
             leaving: false,
         }
+    }
+
+    /// Reports the parts of the digest of slots too.
+    #[must_use]
+    pub fn with_slots(mut self, slots: SlotMeaning) -> Self {
+        self.slots = Some(slots);
+        self
     }
 
     /// Takes a record of the grants topic; returns true if it concerns this producer and is new.
@@ -182,6 +191,7 @@ impl LeaseBook {
             failed: of(&|state| state == Some(State::Failed)),
             given_back: of(&|state| state.is_none() && leaving),
             slots_sha256: self.slots_sha256,
+            slots: self.slots,
             leaving,
         };
         self.reports += 1;

@@ -3,7 +3,7 @@ use rand_chacha::{
     rand_core::{RngCore, SeedableRng},
 };
 use sha2::{Digest as _, Sha256 as Digest};
-use vintage_control::Sha256;
+use vintage_control::{Sha256, SlotMeaning};
 
 use crate::prompts::PromptSet;
 
@@ -58,6 +58,23 @@ pub(crate) fn slots_sha256(seed: u64, prompts: &PromptSet, group_size: u16) -> S
         text(&prompt.text);
     }
     Sha256(digest.finalize().into())
+}
+
+/// Returns the parts of [`slots_sha256`], for who compares two.
+pub(crate) fn slot_meaning(seed: u64, prompts: &PromptSet, group_size: u16) -> SlotMeaning {
+    let mut digest = Digest::new();
+    for prompt in prompts.prompts() {
+        for text in [&prompt.id, &prompt.text] {
+            digest.update((text.len() as u64).to_le_bytes());
+            digest.update(text.as_bytes());
+        }
+    }
+    SlotMeaning {
+        seed,
+        group_size,
+        prompts: prompts.len() as u64,
+        prompts_sha256: Sha256(digest.finalize().into()),
+    }
 }
 
 /// Seed of a group's samples: the same for every attempt at the slot.

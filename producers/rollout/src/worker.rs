@@ -26,7 +26,7 @@ use crate::{
     prompts::PromptSet,
     publish::Publisher,
     reward::Reward,
-    select::{Selector, slots_sha256},
+    select::{Selector, slot_meaning, slots_sha256},
 };
 use judge::Judge;
 use sampler::Sampler;
@@ -53,7 +53,7 @@ pub struct WorkerSetup {
     pub environment: Option<Environment>,
     /// Prompts to sample from.
     pub prompts: PromptSet,
-    /// First part of the producer's id; the second part is new in every process.
+    /// First part of the producer's id, with the machine's name; the rest is new in every process.
     pub producer: Name,
     /// Sampling and rewards.
     pub rollout: RolloutConfig,
@@ -146,12 +146,15 @@ impl Worker {
         let (news, policies) = watch::channel(None);
         let (sampled, to_judge) = mpsc::channel(1);
         let (judged, to_publish) = mpsc::channel(2 * setup.rollout.concurrent_groups);
-        let leases = Leases::new(LeaseBook::new(
+        let group_size = setup.rollout.group_size;
+        let book = LeaseBook::new(
             setup.policy.clone(),
             id.clone(),
             (CALLS_HELD * setup.rollout.concurrent_groups) as u64,
-            slots_sha256(setup.seed, &setup.prompts, setup.rollout.group_size),
-        ));
+            slots_sha256(setup.seed, &setup.prompts, group_size),
+        );
+        let slots = slot_meaning(setup.seed, &setup.prompts, group_size);
+        let leases = Leases::new(book.with_slots(slots));
 
         let publisher = Publisher::open(
             &setup.bus,

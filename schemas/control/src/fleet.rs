@@ -37,8 +37,25 @@ pub struct Heartbeat {
     /// Digest of what a slot means to this producer: seed, prompts and group size. Producers of one
     /// run must agree, or a slot would name two different groups.
     pub slots_sha256: Sha256,
+    /// Parts of that digest, which say where two differ.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slots: Option<SlotMeaning>,
     /// True if the producer takes no more leases.
     pub leaving: bool,
+}
+
+/// Parts that decide which group a slot is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SlotMeaning {
+    /// Seed of the run.
+    pub seed: u64,
+    /// Number of completions of a group.
+    pub group_size: u16,
+    /// Number of prompts to train on.
+    pub prompts: u64,
+    /// Digest of the prompts' ids and texts, in their order.
+    pub prompts_sha256: Sha256,
 }
 
 /// Leases of one producer: the message of `<ns>.<run>.grants.v1`, keyed by producer.
@@ -106,6 +123,12 @@ impl Heartbeat {
 }
 
 impl Grants {
+    /// Returns true if this is a learner's sign of life: its record about itself, which grants
+    /// nothing. In its last one `refused` is set.
+    pub fn is_presence(&self) -> bool {
+        self.producer == self.lead
+    }
+
     /// Reads the payload of a message of the grants topic.
     ///
     /// # Errors

@@ -20,4 +20,8 @@ pub struct RunInputs {
     pub inputs: BTreeMap<String, BTreeMap<String, Sha256>>,
     /// Settings whose files differ from those of the previous record.
     pub accepted: Vec<String>,
+    /// Settings that decide what is sampled at a slot and how it is rewarded, with their values in
+    /// TOML. A producer in a folder of its own must have the same. Empty in records of older builds.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sampling: BTreeMap<String, String>,
 }

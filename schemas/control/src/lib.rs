@@ -55,7 +55,7 @@ pub use archive::{ArchiveFooter, OffsetRange};
 pub use checkpoint::{BlendedResume, CheckpointManifest, PartitionResume, ProducerWindow};
 pub use digest::Sha256;
 pub use fault::Fault;
-pub use fleet::{GrantNumber, Grants, Heartbeat, Lease};
+pub use fleet::{GrantNumber, Grants, Heartbeat, Lease, SlotMeaning};
 pub use inputs::RunInputs;
 pub use metric::{Metric, MetricKind};
 pub use mismatch::{EngineMismatch, MismatchedToken};

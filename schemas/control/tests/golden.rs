@@ -52,7 +52,7 @@ fn examine<T: Serialize + DeserializeOwned + PartialEq + Debug>(file: &str) {
 
 #[test]
 fn every_record_is_what_its_golden_file_and_the_readme_say() {
-    let records: [(&str, Examine); 33] = [
+    let records: [(&str, Examine); 35] = [
         ("archive_footer.json", examine::<ArchiveFooter>),
         ("checkpoint_manifest.json", examine::<CheckpointManifest>),
         ("deviation.json", examine::<Deviation>),
@@ -86,11 +86,13 @@ fn every_record_is_what_its_golden_file_and_the_readme_say() {
             examine::<UpdateResult>,
         ),
         ("optional_prune_record.json", examine::<PruneRecord>),
+        ("optional_sampling_run_inputs.json", examine::<RunInputs>),
         ("optional_slot_rejection.json", examine::<Rejection>),
         (
             "optional_slots_checkpoint_manifest.json",
             examine::<CheckpointManifest>,
         ),
+        ("optional_slots_heartbeat.json", examine::<Heartbeat>),
         (
             "optional_steps_policy_announcement.json",
             examine::<PolicyAnnouncement>,

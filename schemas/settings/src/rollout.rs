@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     environment::EnvironmentConfig,
-    problems::{Problems, Violation},
+    problems::{Problems, Violation, seconds},
     reward::RewardConfig,
     server::{EngineKind, ServerConfig},
 };
@@ -29,6 +29,9 @@ pub struct RolloutConfig {
     pub top_k: i32,
     /// Maximum number of groups sampled together.
     pub concurrent_groups: usize,
+    /// Time in seconds for which a producer waits for a store without permission or network before it
+    /// gives up.
+    pub patience_seconds: f64,
     /// Engine that samples.
     pub engine: EngineKind,
     /// Addresses of the inference servers, such as `http://gpu1:8000`; for every engine but `local`.
@@ -50,6 +53,7 @@ impl Default for RolloutConfig {
             top_p: 1.0,
             top_k: 0,
             concurrent_groups: 16,
+            patience_seconds: 600.0,
             engine: EngineKind::Local,
             endpoints: Vec::new(),
             server: ServerConfig::default(),
@@ -93,6 +97,11 @@ impl RolloutConfig {
             self.concurrent_groups > 0,
             "rollout.concurrent_groups",
             "must be at least 1",
+        );
+        problems.require(
+            seconds(self.patience_seconds),
+            "rollout.patience_seconds",
+            "must be 0 or more, and no longer than a clock can count",
         );
         problems.require(
             (self.engine == EngineKind::Local) == self.endpoints.is_empty(),

@@ -78,7 +78,7 @@ def users_have_the_rights_of_the_table():
         wanted = set()
         for operations, on in right.findall(row):
             wanted |= {(op, topic) for op in words.findall(operations) for topic in words.findall(on)}
-        assert len(wanted) == {"learn": 7, "rollout": 4, "archive": 1}[verb], (verb, wanted)
+        assert len(wanted) == {"learn": 8, "rollout": 4, "archive": 2}[verb], (verb, wanted)
         given, shared = set(), []
         for acl in found[f"vintage-{component}"]["spec"]["authorization"]["acls"]:
             resource = acl["resource"]

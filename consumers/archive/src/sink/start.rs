@@ -139,7 +139,7 @@ pub(crate) async fn recovered(
     } = options;
     let lows = watermarks.iter();
     let lows: BTreeMap<_, _> = lows.map(|(partition, low, _)| (*partition, *low)).collect();
-    let patience: Patience<'_> = (options.patience, &options.cancel);
+    let patience: Patience<'_> = (options.patience, &options.cancel, &options.store);
     let (topic_folder, ends) = retry::on(topic, patience, blocked, || async {
         let topic_folder = TopicFolder::find(store, topic).await?;
         store.sweep("").await?;

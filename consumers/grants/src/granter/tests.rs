@@ -43,6 +43,7 @@ fn heartbeat(producer: &str, number: u64, capacity: u64) -> Heartbeat {
         failed: ProducerWindow::default(),
         given_back: ProducerWindow::default(),
         slots_sha256: Sha256([1; 32]),
+        slots: None,
         leaving: false,
     }
 }

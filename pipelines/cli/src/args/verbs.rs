@@ -66,6 +66,10 @@ folder has no config.toml, archive and rollout go by their own settings.";
 #[derive(Debug, Args)]
 #[command(after_long_help = ROLES)]
 pub(crate) struct RolloutArgs {
+    /// Setting in which this producer may differ from its run, from a folder of its own:
+    /// rollout.max_tokens (if it is lower) or rollout.temperature; may be repeated.
+    #[arg(long, value_name = "SETTING")]
+    pub(crate) accept: Vec<String>,
     #[command(flatten)]
     pub(crate) role: RoleArgs,
 }

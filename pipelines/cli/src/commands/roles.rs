@@ -34,10 +34,11 @@ async fn settings(args: &RoleArgs, context: &Context) -> Result<Resolved<RunConf
 
 /// Runs `vintage rollout`; a request to stop is its ordinary end.
 pub(crate) async fn rollout(args: &RolloutArgs, context: &Context) -> Result<CommandOutcome> {
-    let args = &args.role;
+    let (accept, args) = (&args.accept, &args.role);
     let resolved = settings(args, context).await?;
     let (events, shown) = context.progress(resolved.config.learner.steps);
-    let produced = roles::rollout(&resolved, &args.out, &context.signals.stop, &events).await;
+    let stop = &context.signals.stop;
+    let produced = roles::rollout(&resolved, &args.out, accept, stop, &events).await;
     drop(events);
     shown.await?;
     let (produced, account) = produced?;

@@ -75,8 +75,8 @@ impl Place {
     }
 
     async fn producer(&self) -> Result<()> {
-        let given = Given::to_producer(&self.task(), &self.config.rollout).unwrap();
-        hold(&self.store, &given, By::Role, Path::new("runs/a")).await
+        let given = Given::to_producer(&self.task(), &self.config).unwrap();
+        hold(&self.store, &given, By::Producer(&[]), Path::new("runs/a")).await
     }
 
     async fn last(&self) -> (u64, RunInputs) {
@@ -210,6 +210,7 @@ async fn a_record_by_base_name_is_met_and_renewed() {
         )]
         .into(),
         accepted: Vec::new(),
+        sampling: std::collections::BTreeMap::new(),
     };
     let created = place.store.create_json("inputs/0.json", &older);
     let _created = created.await.unwrap();

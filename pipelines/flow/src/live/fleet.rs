@@ -67,7 +67,8 @@ impl Member {
             doing: self.doing(silent),
             silent: self.gone || silent >= SILENT,
             silent_seconds: silent.as_secs_f64(),
-            held: Some(view.held),
+            // The granter forgets a producer once others have its leases.
+            held: Some(if self.gone { 0 } else { view.held }),
             capacity: view.capacity,
             groups: view.filled,
             groups_per_second: Some(self.rate.per_second(now)),

@@ -51,6 +51,7 @@ pub(super) async fn join(
         Reads::Batches => RunFolder::share(out, resolved)?,
         Reads::Log | Reads::Prompts => RunFolder::join(out, resolved)?,
     };
+    watch.board.opened(folder.store());
     watch.board.serve(config)?;
     let log = Log::start(config, folder.path(), &folder.archive()).await?;
     watch.board.connected(&log);

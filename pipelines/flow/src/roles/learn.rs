@@ -19,6 +19,7 @@ use crate::{
     input_digests::{By, Given, Lead, Made, hold, hold_version_zero},
     preflight,
     prepared::Prepared,
+    presence::Presence,
     standstill::{self, EndNotice, watch::Watch},
     start::resume_points,
     version_zero::{adopt_version_zero, ensure_version_zero},
@@ -116,11 +117,13 @@ async fn learn_watched(
                 Some(preflight::check_files(config, preflight::Trains::Here)?)
             };
             let folder = RunFolder::share(out, resolved)?;
+            watch.board.opened(folder.store());
             watch.board.serve(config)?;
             (folder, None, checked)
         }
         (Some(_), true) => {
             let folder = RunFolder::follow(out, resolved)?;
+            watch.board.opened(folder.store());
             watch.board.serve(config)?;
             (folder, None, None)
         }
@@ -128,6 +131,7 @@ async fn learn_watched(
             refuse_embedded(config)?;
             preflight::check_broker(config).await?;
             let folder = RunFolder::follow(out, resolved)?;
+            watch.board.opened(folder.store());
             watch.board.serve(config)?;
             let log = Log::start(config, folder.path(), &folder.archive()).await?;
             watch.board.connected(&log);
@@ -173,6 +177,28 @@ impl Role<'_> {
     ) -> Result<LearnerSummary> {
         let Self { folder, log, .. } = *self;
         folder.prove_store().await?;
+        let Some(log) = log else {
+            return self.learn_alone(checked, stop, events).await;
+        };
+        let presence = tokio::select! {
+            claimed = Presence::claim(log, self.config, events) => claimed?,
+            () = stop.cancelled() => return Err(Error::Interrupted),
+        };
+        let outcome = Box::pin(self.learn_alone(checked, stop, events)).await;
+        if let Some(presence) = presence {
+            presence.end().await;
+        }
+        outcome
+    }
+
+    /// Trains as the only learner of its policy.
+    async fn learn_alone(
+        &self,
+        checked: Option<Prepared>,
+        stop: &CancellationToken,
+        events: &Events,
+    ) -> Result<LearnerSummary> {
+        let Self { log, .. } = *self;
         let (tell, forwarding) = wire::learner::forward(self.config, events.clone(), None);
         let outlet = match log {
             Some(log) => Outlet::new(log.bus.producer("learner")?, log.topics.clone(), tell),

@@ -54,7 +54,7 @@ pub async fn await_settings(
     }
     let config = &own.config;
     let topics = tokio::select! {
-        checked = check_broker(config) => checked.and_then(|()| Topics::named(own))?,
+        checked = check_broker(config) => checked.and_then(|()| Topics::of(own))?,
         () = stop.cancelled() => return Err(Error::Interrupted),
     };
     let mut waiting = Waiting::new(out);
@@ -64,15 +64,19 @@ pub async fn await_settings(
         }
         if look.is_multiple_of(LOOKS_A_QUESTION)
             && let Some(topics) = &topics
-            && topics.are_there().await?
         {
-            // The lead writes the settings before it creates the topics.
-            let of_lead = file.is_file();
-            return Ok(if of_lead {
-                SettingsOf::Lead
-            } else {
-                SettingsOf::Role
-            });
+            if topics.are_there().await? {
+                // The lead writes the settings before it creates the topics.
+                let of_lead = file.is_file();
+                return Ok(if of_lead {
+                    SettingsOf::Lead
+                } else {
+                    SettingsOf::Role
+                });
+            }
+            if waiting.is_due() {
+                waiting.missing = topics.missing().await?;
+            }
         }
         waiting.tell(events);
         pause(stop).await?;
@@ -123,6 +127,8 @@ struct Waiting {
     out: PathBuf,
     since: Instant,
     next: Duration,
+    /// Words for what the broker lacks, if one was asked.
+    missing: Option<String>,
 }
 
 impl Waiting {
@@ -131,14 +137,19 @@ impl Waiting {
             out: out.to_owned(),
             since: Instant::now(),
             next: Duration::ZERO,
+            missing: None,
         }
     }
 
+    fn is_due(&self) -> bool {
+        self.since.elapsed() >= self.next
+    }
+
     fn tell(&mut self, events: &Events) {
-        let waited = self.since.elapsed();
-        if waited < self.next {
+        if !self.is_due() {
             return;
         }
+        let waited = self.since.elapsed();
         let out = self.out.display();
         let mut text =
             format!("waiting for the settings of the run in {out}, which its learner writes");
@@ -147,6 +158,9 @@ impl Waiting {
                 "{text}: none after {:.0} s; start `vintage learn --out {out}`, or check --out",
                 waited.as_secs_f64()
             );
+        }
+        if let Some(missing) = &self.missing {
+            text = format!("{text}; {missing}");
         }
         self.next = if self.next.is_zero() {
             PATIENCE
@@ -157,34 +171,79 @@ impl Waiting {
     }
 }
 
-/// Topics of a run that was named explicitly, on a broker at an address.
+/// Topics of a run on a broker at an address.
 struct Topics {
     bus: Bus,
-    rollouts: String,
+    names: vintage_control::Topics,
+    /// True if the run was named explicitly. A role in a folder without settings works on topics of
+    /// that run only.
+    named: bool,
 }
 
 impl Topics {
-    /// Connects to the broker. `None` if the run has its default name, or if the broker is
-    /// `embedded` or `local`, which are brought up in the folder.
-    fn named(own: &Resolved<RunConfig>) -> Result<Option<Self>> {
+    /// Connects to the broker. `None` if the broker is `embedded` or `local`, which are brought up in
+    /// the folder.
+    fn of(own: &Resolved<RunConfig>) -> Result<Option<Self>> {
         let config = &own.config;
-        if !is_set_explicitly(own, "run") || matches!(config.broker.as_str(), "embedded" | "local")
-        {
+        if matches!(config.broker.as_str(), "embedded" | "local") {
             return Ok(None);
         }
         Ok(Some(Self {
             bus: connect(config, &config.broker)?,
-            rollouts: config.topic_names().rollouts(),
+            names: config.topic_names(),
+            named: is_set_explicitly(own, "run"),
         }))
     }
 
+    /// Returns true if the run was named and its topics exist.
     async fn are_there(&self) -> Result<bool> {
-        match self.bus.has_topic(&self.rollouts).await {
+        if !self.named {
+            return Ok(false);
+        }
+        match self.bus.has_topic(&self.names.rollouts()).await {
             // The broker answered a moment ago; a transient error is tried again.
             Err(error) if error.is_retryable() => Ok(false),
             answered => Ok(answered?),
         }
     }
+
+    /// Words what the broker lacks of the run, and which runs it has.
+    async fn missing(&self) -> Result<Option<String>> {
+        let topics = match self.bus.topics().await {
+            Err(error) if error.is_retryable() => return Ok(None),
+            answered => answered?,
+        };
+        let runs = runs_among(&topics);
+        let runs = match &runs[..] {
+            [] => "no topics of any run".to_owned(),
+            some => format!("topics of {}", some.join(", ")),
+        };
+        let (bootstrap, names) = (self.bus.bootstrap(), &self.names);
+        Ok(Some(if self.named {
+            format!(
+                "the broker at {bootstrap} has no topic {}, and {runs}: are the names right (run = \
+                 \"{}\", namespace = \"{}\"), and is that run's learner started?",
+                names.rollouts(),
+                names.run,
+                names.namespace
+            )
+        } else {
+            format!(
+                "on another host than the learner's, name the run by --set run=NAME: the broker at \
+                 {bootstrap} has {runs}"
+            )
+        }))
+    }
+}
+
+/// Names the runs that have a topic of rollouts.
+fn runs_among(topics: &[String]) -> Vec<String> {
+    let runs = topics.iter().filter_map(|topic| {
+        let names = vintage_control::Topics::of_topic(topic).ok()?;
+        let of_rollouts = names.rollouts() == *topic;
+        of_rollouts.then(|| format!("run \"{}\" (namespace \"{}\")", names.run, names.namespace))
+    });
+    runs.collect()
 }
 
 /// Returns true if any source other than the built-in defaults set this setting.

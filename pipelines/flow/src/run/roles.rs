@@ -1,6 +1,7 @@
 //! Roles of `vintage run`: started in the order of the dataflow, stopped in the order that loses no
 //! record.
 
+use std::time::Duration;
 use vintage_settings::RunConfig;
 
 use async_trait::async_trait;
@@ -98,6 +99,8 @@ impl Roles {
             inputs: prepared,
             updates: Some(config.learner.steps),
             updates_of_run: true,
+            // The learner beside it does not wait: the run ends with what ails the store.
+            patience: Duration::ZERO,
             stop,
         })
         .await?;

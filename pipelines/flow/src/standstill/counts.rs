@@ -247,6 +247,8 @@ impl Producing {
 pub(super) struct Archiving {
     records: Option<u64>,
     bad: BTreeMap<&'static str, u64>,
+    /// True once the run's learner has done all its updates.
+    pub(super) finished: bool,
 }
 
 impl Archiving {

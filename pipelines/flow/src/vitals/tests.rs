@@ -236,15 +236,17 @@ fn without_a_broker_nobody_is_stalled_and_nobody_is_ready() {
     let mut vitals = vitals(Role::Producer);
     vitals.observe(&sampled(2), at(0));
     let alone = Outside {
-        cut_off: true,
+        outage: Some("no broker at k:9092 has answered for 9 s".to_owned()),
         ..Outside::default()
     };
     look(&mut vitals, &alone, 0, 600);
-    assert!(vitals.health(at(600)).is_ok());
-    assert_eq!(
-        ready(&vitals, 600),
-        Err("no broker is connected".to_owned())
+    let health = vitals.health(at(600)).expect("a restart would not help");
+    assert!(
+        health.starts_with("no broker at k:9092 has answered for 9 s; "),
+        "{health}"
     );
+    let expected = "no broker at k:9092 has answered for 9 s";
+    assert_eq!(ready(&vitals, 600), Err(expected.to_owned()));
     look(&mut vitals, &Outside::default(), 601, 644);
     assert!(vitals.health(at(644)).is_ok(), "it had no time yet");
     look(&mut vitals, &Outside::default(), 645, 645);

@@ -71,7 +71,8 @@ pub(crate) async fn start(parts: GranterParts<'_>) -> Result<JoinHandle<Result<(
     let ungranted = gauge(Metric::SLOTS_UNGRANTED);
     let lead = learner.writer().to_owned();
     let done = learner.finished_slots().clone();
-    let mut granter = Granter::new(policy, lead, limits, Patience::default(), done, None);
+    let mut granter = Granter::new(policy, lead, limits, Patience::default(), done, None)
+        .of_run(config.seed, config.rollout.group_size);
     let started = Instant::now();
     // The consumer exists before anything is read, so that no report is missed.
     let reports = reports(&log.bus, &log.topics).await?;
@@ -106,6 +107,7 @@ async fn earlier(bus: &Bus, topics: &Topics) -> Result<impl Iterator<Item = Gran
     let mut newest = BTreeMap::new();
     let read = bus.read_whole(&topic, "granter", |record| {
         match record.payload.as_ref().map(|payload| Grants::read(payload)) {
+            Some(Ok(grants)) if grants.is_presence() => {}
             Some(Ok(grants)) => {
                 newest.insert(grants.producer.clone(), grants);
             }

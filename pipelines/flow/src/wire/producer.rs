@@ -1,6 +1,6 @@
 //! Construction of a producer with the engine that the settings name.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -11,12 +11,14 @@ use vintage_local::LocalEngine;
 use vintage_remote::{RemoteEngine, RemoteSetup};
 use vintage_rollout::{Engine, ProducerSummary, Worker, WorkerSetup};
 use vintage_settings::{EngineKind, RunConfig};
+use vintage_store::{Patience, Weights};
 
 use crate::{
     broker::Log,
     error::{Error, Result},
     event::{Events, RunEvent},
     folder::RunFolder,
+    host,
     prepared::Prepared,
 };
 
@@ -34,7 +36,9 @@ pub(crate) struct ProducerParts<'a> {
     pub(crate) updates: Option<u64>,
     /// True if `updates` is from the run's own settings.
     pub(crate) updates_of_run: bool,
-    /// Ends the wait for inference servers.
+    /// Time for which a store is waited for that is away while the producer runs.
+    pub(crate) patience: Duration,
+    /// Ends the wait for inference servers, and for the store.
     pub(crate) stop: &'a CancellationToken,
 }
 
@@ -48,9 +52,14 @@ pub(crate) async fn open(parts: ProducerParts<'_>) -> Result<Worker> {
         ..
     } = parts;
     let policy = config.learner.policy.clone();
+    let patience = Patience {
+        longest: parts.patience,
+        cancel: parts.stop.clone(),
+    };
+    let weights = Weights::new(folder.store().clone().patient(patience), policy.clone());
     // Servers may take minutes to start.
     let engine = tokio::select! {
-        opened = engine(config, folder) => opened?,
+        opened = engine(config, folder, weights) => opened?,
         () = parts.stop.cancelled(), if config.rollout.engine != EngineKind::Local => {
             return Err(Error::Interrupted);
         }
@@ -65,11 +74,7 @@ pub(crate) async fn open(parts: ProducerParts<'_>) -> Result<Worker> {
         environment: inputs.environment(config)?,
         prompts: inputs.task.train,
         // First part of the producer's id, before what is new in every process.
-        producer: config
-            .rollout
-            .engine
-            .as_str()
-            .parse()
+        producer: host::named(config.rollout.engine.as_str())
             .map_err(|error| Error::Bug(format!("naming the producer: {error}")))?,
         rollout: config.rollout.clone(),
         seed: config.seed,
@@ -82,9 +87,12 @@ pub(crate) async fn open(parts: ProducerParts<'_>) -> Result<Worker> {
 }
 
 /// Opens the engine that the settings name.
-async fn engine(config: &RunConfig, folder: &RunFolder) -> Result<Box<dyn Engine>> {
+async fn engine(
+    config: &RunConfig,
+    folder: &RunFolder,
+    weights: Weights,
+) -> Result<Box<dyn Engine>> {
     let policy = config.learner.policy.clone();
-    let weights = folder.weights(&policy);
     if config.rollout.engine == EngineKind::Local {
         let engine = LocalEngine::open(weights, policy, PolicyVersion::ZERO).await?;
         return Ok(Box::new(engine));

@@ -351,6 +351,11 @@ impl Sampler {
                     let Some(news) = news else { return Ok(None) };
                     version = news.record.version;
                 }
+                Err(source) if stop.is_cancelled() => {
+                    // A stop ends the wait for a store that is away.
+                    tracing::warn!(%version, "stopped before the version was loaded: {source}");
+                    return Ok(None);
+                }
                 Err(source) => {
                     return Err(self.engine_error(format!("load version {version}"), source));
                 }

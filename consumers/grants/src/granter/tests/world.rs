@@ -379,6 +379,7 @@ impl Producer {
             failed: ProducerWindow::default(),
             given_back: ProducerWindow::default(),
             slots_sha256: Sha256([1; 32]),
+            slots: None,
             leaving: false,
         }
     }
