@@ -10,7 +10,7 @@ use vintage_settings::RunConfig;
 
 /// Settings that a resumed run may change: they affect neither past updates nor the meaning of
 /// their plans. The key of a section means all its settings.
-const SAFE: [&str; 17] = [
+const SAFE: [&str; 18] = [
     "learner.steps",
     "learner.recompute",
     // Plans record what was refused.
@@ -18,6 +18,8 @@ const SAFE: [&str; 17] = [
     "learner.keep_versions",
     "learner.keep_checkpoints",
     "learner.checkpoint_every",
+    // How a version is stored is nothing that its weights depend on.
+    "learner.publish.full_every",
     "archive",
     "evaluation",
     "metrics",
