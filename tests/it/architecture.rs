@@ -301,6 +301,7 @@ const ROWS: &[&[&str]] = &[
     &[
         "bus",
         "broker",
+        "delta",
         "store",
         "hub",
         "model",

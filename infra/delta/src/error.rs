@@ -6,7 +6,7 @@ pub enum Error {
     /// Delta that is cut off, or whose parts contradict each other.
     #[error("the delta is damaged: {reason}; delete the version, or publish it again in full")]
     Damaged {
-        /// What is wrong with it.
+        /// Description of the damage.
         reason: String,
     },
     /// Delta between other versions than the ones asked for.
@@ -42,13 +42,13 @@ pub enum Error {
     /// Weights that are no safetensors file.
     #[error("the weights are no safetensors file: {reason}")]
     Weights {
-        /// What is wrong with them.
+        /// Description of the damage.
         reason: String,
     },
     /// Failure of the compressor.
     #[error("compressing a delta: {reason}")]
     Compress {
-        /// What the compressor says.
+        /// Message of the compressor.
         reason: String,
     },
 }

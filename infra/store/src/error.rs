@@ -215,7 +215,7 @@ pub enum Error {
         path: String,
         /// Version that the delta starts from.
         base: PolicyVersion,
-        /// What is wrong with the base.
+        /// Description of the base at fault.
         reason: &'static str,
     },
     /// Delta that cannot be made or applied.

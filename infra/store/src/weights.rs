@@ -285,10 +285,10 @@ impl Weights {
         let mut expected: Vec<_> = manifest.files.clone().into_iter().collect();
         if manifest.delta.is_some() {
             // Of a chain everything is read: a delta proves nothing without its base.
-            if let Err(fault) = self.follow(manifest).await {
-                if !matches!(fault, Error::NoSuchVersion { .. }) {
-                    faults.push(fault);
-                }
+            if let Err(fault) = self.follow(manifest).await
+                && !matches!(fault, Error::NoSuchVersion { .. })
+            {
+                faults.push(fault);
             }
         } else {
             expected.insert(0, (MODEL_FILE.to_owned(), manifest.weights_sha256));

@@ -41,7 +41,7 @@ pub struct Settings {
 /// Measurements of one update's version.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Published {
-    /// How the versions were trained.
+    /// Settings of the training.
     pub training: Settings,
     /// Number of values in all parameters.
     pub parameters: usize,
@@ -58,7 +58,7 @@ pub struct OfPrecision {
     pub precision: Precision,
     /// Share of the values that the update changed.
     pub changed: f64,
-    /// What is stored, the whole file first.
+    /// Ways to store the version, the whole file first.
     pub forms: Vec<Form>,
 }
 

@@ -1,5 +1,5 @@
-//! What is kept in memory of the versions that passed through: the newest weights, and which
-//! version is a delta on which.
+//! Memory of the versions that passed through: the newest weights, and which version is a delta on
+//! which.
 
 use std::collections::BTreeMap;
 

@@ -151,13 +151,19 @@ fn killed_while_it_publishes_deltas_of_rounded_weights_it_loses_no_bit() {
                 let rounded = |plan: &Plan| plan.training.publish == precision;
                 assert!(expected.0.iter().all(rounded));
 
+                // Whole versions in f32 are what every other test kills.
                 let seen_deltas = std::cell::Cell::new(false);
-                let step = if lora { 17 } else { 5 };
-                killed_at_every(step, &expected, logs, |folder| {
-                    let (_, deltas) = readable(folder);
-                    seen_deltas.set(seen_deltas.get() || !deltas.is_empty());
-                });
-                assert_eq!(seen_deltas.get(), full_every > 1);
+                if precision == Precision::Bf16 || full_every > 1 {
+                    let step = if lora { 17 } else { 5 };
+                    killed_at_every(step, &expected, logs, |folder| {
+                        let (_, deltas) = readable(folder);
+                        seen_deltas.set(seen_deltas.get() || !deltas.is_empty());
+                    });
+                }
+                assert!(
+                    lora || seen_deltas.get() == (full_every > 1),
+                    "{precision:?} {full_every}"
+                );
                 // What stays is whole: version 0, the last, and the bases of checkpoints.
                 let (all, deltas) = readable(whole.path());
                 assert!(
