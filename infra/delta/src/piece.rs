@@ -52,7 +52,7 @@ pub fn encode(width: Width, old: &[u8], new: &[u8]) -> Result<Vec<u8>> {
     // From one change in two on, the zeros of a plane cost no more than the gaps.
     if changed > differences.len() / 2 {
         let mut piece = vec![MANY];
-        write_planes(&mut piece, width, differences.iter().copied())?;
+        write_planes(&mut piece, width, &differences.iter().copied())?;
         return Ok(piece);
     }
     let mut gaps = Vec::with_capacity(2 * changed);
@@ -67,7 +67,7 @@ pub fn encode(width: Width, old: &[u8], new: &[u8]) -> Result<Vec<u8>> {
     piece.extend((changed as u32).to_le_bytes());
     write_part(&mut piece, &gaps)?;
     let changes = differences.into_iter().filter(|by| *by != 0);
-    write_planes(&mut piece, width, changes)?;
+    write_planes(&mut piece, width, &changes)?;
     Ok(piece)
 }
 
@@ -155,7 +155,7 @@ fn add(width: Width, values: &mut [u8], at: usize, by: u32) {
 fn write_planes(
     into: &mut Vec<u8>,
     width: Width,
-    differences: impl Iterator<Item = u32> + Clone,
+    differences: &(impl Iterator<Item = u32> + Clone),
 ) -> Result<()> {
     for plane in 0..width.bytes() {
         let bytes: Vec<u8> = differences

@@ -118,7 +118,8 @@ impl Weights {
         for (name, bytes) in files {
             if name == MODEL_FILE {
                 let digest = digest_of(bytes.clone()).await;
-                let stored = match self.write_delta(version, &bytes, digest, form).await? {
+                let delta = Box::pin(self.write_delta(version, &bytes, digest, form));
+                let stored = match delta.await? {
                     Some(stored) => stored,
                     None => self.write_whole(version, &bytes, digest).await?,
                 };
@@ -220,7 +221,8 @@ impl Weights {
             return Ok(held);
         }
         if manifest.delta.is_some() {
-            return self.follow(manifest).await;
+            // Boxed: what few readers need would make every future around it as large.
+            return Box::pin(self.follow(manifest)).await;
         }
         let bytes = self.fetch_whole(version, expected).await?;
         self.hold_if_followed(version, expected, &bytes);
@@ -285,7 +287,7 @@ impl Weights {
         let mut expected: Vec<_> = manifest.files.clone().into_iter().collect();
         if manifest.delta.is_some() {
             // Of a chain everything is read: a delta proves nothing without its base.
-            if let Err(fault) = self.follow(manifest).await
+            if let Err(fault) = Box::pin(self.follow(manifest)).await
                 && !matches!(fault, Error::NoSuchVersion { .. })
             {
                 faults.push(fault);

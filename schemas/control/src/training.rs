@@ -40,7 +40,6 @@ pub enum Precision {
 
 impl Precision {
     /// Returns true for f32, which records leave out where it was once the only one.
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
     pub fn is_f32(&self) -> bool {
         *self == Self::F32
     }

@@ -157,7 +157,7 @@ impl Learner {
         } else {
             let files = vec![(MODEL_FILE, self.trainer.weights().await?)];
             let form = self.form(version);
-            match self.weights.publish_as(version, files, form).await {
+            match Box::pin(self.weights.publish_as(version, files, form)).await {
                 Ok(published) => published,
                 Err(error) => {
                     // A successor removed the version meanwhile; its plan explains the failure.

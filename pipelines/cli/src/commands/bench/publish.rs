@@ -36,7 +36,7 @@ pub(crate) async fn publish(args: &PublishBenchArgs, context: &Context) -> Resul
                 tokens: asked.tokens,
             };
             measure(&config, settings, |what| {
-                tracing::info!("lr {lr:e}: {what}")
+                tracing::info!("lr {lr:e}: {what}");
             })
         };
         asked.lr.iter().map(of_rate).collect::<Result<Vec<_>, _>>()
