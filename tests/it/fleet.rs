@@ -54,7 +54,7 @@ impl Fleet {
     }
 
     /// Waits until an update is done; the learner must be running.
-    fn until(&self, update: u64, learner: &mut Running) -> Result<()> {
+    pub(crate) fn until(&self, update: u64, learner: &mut Running) -> Result<()> {
         let result = self.out.join(format!("results/lead/{update}.json"));
         while !result.exists() {
             ensure!(

@@ -8,6 +8,7 @@ mod chaos;
 mod chats;
 mod conversations;
 mod datasets;
+mod deltas;
 mod deploy;
 mod docs;
 mod epochs;

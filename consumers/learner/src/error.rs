@@ -178,6 +178,15 @@ pub enum Error {
         /// Version of the checkpoint.
         version: PolicyVersion,
     },
+    /// A checkpoint has no f32 weights, and the published ones are rounded.
+    #[error(
+        "the checkpoint of version {version} has no f32 weights, and the published ones are rounded \
+         to bf16: training cannot go on from them; remove the checkpoint to go on from the one before"
+    )]
+    NoMasters {
+        /// Version of the checkpoint.
+        version: PolicyVersion,
+    },
     /// Version 0 has no description of the model beside its weights.
     #[error("version 0 of the policy has no config.json beside its weights")]
     NoModelConfig,

@@ -61,6 +61,8 @@ pub struct Learner {
     /// Versions that producers may be asked to load, and those whose removal is due: version 0, the
     /// newest, bases of checkpoints.
     retained: BTreeSet<PolicyVersion>,
+    /// Versions on which those that stay in the store for ever are deltas.
+    needed: BTreeSet<PolicyVersion>,
     /// Number of records taken from the run's log since the last update.
     taken: u64,
     /// Time of the last report on the wait for an update, and the number of records taken by then.
@@ -158,6 +160,7 @@ impl Learner {
             announced_refusals: 0,
             announced_at: Instant::now(),
             retained,
+            needed: BTreeSet::new(),
             taken: 0,
             last_wait_report: None,
             unsaved: 0,

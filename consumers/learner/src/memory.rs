@@ -1,7 +1,7 @@
 //! Prediction of the memory that a learner needs, from its settings and the model's shape.
 
 use serde::Serialize;
-use vintage_control::Training;
+use vintage_control::{Precision, Training};
 use vintage_model::{BatchShape, DecoderConfig, Footprint};
 use vintage_settings::Device;
 
@@ -33,20 +33,32 @@ pub struct Memory {
 
 impl Memory {
     /// Predicts the memory of a learner that trains `config` as `training` says, in micro-batches
-    /// of at most `batch`. If updates are computed on a GPU, the result is the host's memory; the
+    /// of at most `batch`, and stores one of `full_every` versions whole. If updates are computed on a GPU, the result is the host's memory; the
     /// GPU's own memory is not predicted.
     pub fn predict(
         config: &DecoderConfig,
         training: &Training,
         batch: BatchShape,
         device: Device,
+        full_every: u64,
     ) -> Self {
         let lora = training.lora.as_ref();
         let needs = Footprint::of(config, lora, compute(training), batch);
         let (parameters, trained) = (needs.parameters as u64, needs.trained as u64);
         let adapters = if lora.is_some() { trained } else { 0 };
         let passing = (needs.activations + needs.head_blocks + needs.rounded) as u64;
-        let (model, moments) = (parameters + adapters, 2 * trained);
+        let moments = 2 * trained;
+        let rounded = training.publish != Precision::F32;
+        let file = if rounded { parameters / 2 } else { parameters };
+        // The version published last, on which the next one is a delta. While that is made, it takes
+        // at most as much again.
+        let base = if full_every > 1 { file } else { 0 };
+        let masters = if rounded && lora.is_none() {
+            parameters
+        } else {
+            0
+        };
+        let model = parameters + adapters + base;
         let amount = |name, bytes| MemoryUse { name, bytes };
         let resident = |name, bytes: u64| amount(name, bytes + bytes / ALLOCATOR_SLACK);
         if device != Device::Cpu {
@@ -54,25 +66,33 @@ impl Memory {
                 resident("load", 2 * parameters + adapters),
                 // The trained parameters come back beside the ones that they replace.
                 resident("update", model + trained),
-                resident("publish", model + parameters),
+                resident("publish", model + file + base),
                 // The moments come back and are serialised.
-                resident("checkpoint", model + moments + moments.max(adapters)),
+                resident(
+                    "checkpoint",
+                    model + moments + (moments + masters).max(adapters),
+                ),
             ];
             let items = vec![
                 amount("master_weights", parameters),
                 amount("adapters", adapters),
                 amount("moments", moments),
-                amount("weights_file", parameters),
+                amount("weights_file", file),
                 amount("moments_file", moments),
+                amount("masters_file", masters),
+                amount("delta_base", base),
             ];
             return Self::of(items, phases);
         }
         let phases = vec![
             // The file's bytes beside the parameters made of them.
-            resident("load", 2 * parameters + adapters),
+            resident("load", 2 * parameters + adapters + base),
             resident("update", model + trained + moments + passing),
-            resident("publish", model + moments + parameters),
-            resident("checkpoint", model + moments + moments.max(adapters)),
+            resident("publish", model + moments + file + base),
+            resident(
+                "checkpoint",
+                model + moments + (moments + masters).max(adapters),
+            ),
         ];
         let items = vec![
             amount("master_weights", parameters),
@@ -82,13 +102,17 @@ impl Memory {
             amount("activations", needs.activations as u64),
             amount("head_blocks", needs.head_blocks as u64),
             amount("bf16_copies", needs.rounded as u64),
-            amount("weights_file", parameters),
+            amount("weights_file", file),
             amount("moments_file", moments),
+            amount("masters_file", masters),
+            amount("delta_base", base),
         ];
         Self::of(items, phases)
     }
 
-    fn of(items: Vec<MemoryUse>, phases: Vec<MemoryUse>) -> Self {
+    fn of(mut items: Vec<MemoryUse>, phases: Vec<MemoryUse>) -> Self {
+        let rare = ["masters_file", "delta_base"];
+        items.retain(|item| item.bytes > 0 || !rare.contains(&item.name));
         let peak_bytes = phases.iter().map(|phase| phase.bytes).max().unwrap_or(0);
         Self {
             items,

@@ -183,7 +183,16 @@ pub async fn replay(
             }
         };
         let other = recorded.into_iter().find(|digest| *digest != computed);
-        if let Some(recorded) = other {
+        let mut other = other.map(|recorded| (computed, recorded));
+        // Rounded weights may be equal where those that are trained are not.
+        let checkpoint = records.checkpoint(trainer.version()).await?;
+        if let Some(recorded) = checkpoint.and_then(|manifest| manifest.masters_sha256)
+            && let Some(computed) = trainer.masters_sha256().await?
+            && computed != recorded
+        {
+            other = other.or(Some((computed, recorded)));
+        }
+        if let Some((computed, recorded)) = other {
             let detail = Error::Diverged {
                 update,
                 computed,

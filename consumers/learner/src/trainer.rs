@@ -4,12 +4,12 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use vintage_control::{
-    CONTROL_FORMAT, EngineMismatch, Fingerprint, Plan, PolicyVersion, Sha256, Training,
+    CONTROL_FORMAT, EngineMismatch, Fingerprint, Plan, PolicyVersion, Precision, Sha256, Training,
     UpdateNumber, UpdateResult,
 };
 use vintage_model::{BaseModel, Decoder, DecoderConfig, ParamSet};
 use vintage_settings::Device;
-use vintage_store::{Checkpoint, Weights, sha256};
+use vintage_store::{Checkpoint, CheckpointFiles, Weights, sha256};
 
 use crate::{
     adamw::AdamW,
@@ -30,6 +30,8 @@ pub struct Trainer {
     /// begins, which needs the memory.
     fresh: Option<Bytes>,
     weights_sha256: Sha256,
+    /// Precision of the weights that this version is published with; what is trained is f32.
+    precision: Precision,
     /// True if `weights_sha256` is a recorded digest that the weights in memory do not have.
     deviates: bool,
     /// Fingerprint of this build on the device that computes updates.
@@ -45,6 +47,8 @@ pub struct Saved {
     pub optimizer: AdamW,
     /// Bytes of `adapter_model.safetensors`, if adapters are trained and any update was done.
     pub adapter: Option<Bytes>,
+    /// The f32 weights, if the published ones are rounded and no adapters are trained.
+    pub masters: Option<Bytes>,
 }
 
 impl TryFrom<&Checkpoint> for Saved {
@@ -56,6 +60,7 @@ impl TryFrom<&Checkpoint> for Saved {
             version: manifest.version,
             optimizer: AdamW::from_safetensors(manifest.optimizer_steps, &checkpoint.moments)?,
             adapter: checkpoint.adapter.clone(),
+            masters: checkpoint.masters.clone(),
         })
     }
 }
@@ -72,28 +77,36 @@ pub struct Trained {
 pub struct State {
     /// Number of steps that the optimizer took.
     pub steps: u64,
-    /// Moments, as a safetensors file.
-    pub moments: Vec<u8>,
-    /// Digest of the file `moments`.
+    /// Moments, f32 weights and adapters.
+    pub files: CheckpointFiles,
+    /// Digest of the moments' file.
     pub moments_sha256: Sha256,
-    /// Names and bytes of the adapter files, `adapter_model.safetensors` first; empty without
-    /// adapters.
-    pub adapter: Vec<(&'static str, Vec<u8>)>,
+    /// Digest of the f32 weights' file, if the published ones are rounded.
+    pub masters_sha256: Option<Sha256>,
     /// Digest of `adapter_model.safetensors`, if adapters are trained.
     pub adapter_sha256: Option<Sha256>,
 }
 
 impl State {
-    fn of(policy: &TrainedPolicy, base: Option<&BaseModel>) -> Result<Self> {
+    fn of(policy: &TrainedPolicy, rounded: bool, base: Option<&BaseModel>) -> Result<Self> {
         let optimizer = policy.optimizer()?;
         let moments = optimizer.to_safetensors()?;
         let adapter = policy.decoder.peft_files(base)?;
+        let masters = if rounded {
+            Some(policy.decoder.params().to_safetensors()?)
+        } else {
+            None
+        };
         Ok(Self {
             steps: optimizer.steps(),
             moments_sha256: sha256(&moments),
+            masters_sha256: masters.as_deref().map(sha256),
             adapter_sha256: adapter.first().map(|(_, bytes)| sha256(bytes)),
-            moments,
-            adapter,
+            files: CheckpointFiles {
+                moments,
+                masters,
+                adapter,
+            },
         })
     }
 }
@@ -101,7 +114,7 @@ impl State {
 impl Trainer {
     /// Loads a version of the store, verified by hash, with the moments that belong to it. With
     /// adapters, it loads version 0, their base, and the adapters; those of version 0 are drawn
-    /// from `seed`. Updates are computed on `device`, one of the program's `devices`.
+    /// from `seed`. Where published weights are rounded, the f32 ones are those of the checkpoint. Updates are computed on `device`, one of the program's `devices`.
     pub async fn load(
         weights: &Weights,
         saved: Saved,
@@ -114,6 +127,7 @@ impl Trainer {
             version,
             optimizer,
             adapter,
+            masters,
         } = saved;
         let engine = run_blocking(move || devices.open(device, optimizer)).await??;
         let config = model_config(weights).await?;
@@ -121,7 +135,18 @@ impl Trainer {
             Some(_) => PolicyVersion::ZERO,
             None => version,
         };
-        let bytes = weights.fetch(base).await?;
+        // Version 0 is as it was given.
+        let published = weights.manifest(version).await?;
+        let published = published.filter(|_| version != PolicyVersion::ZERO);
+        let precision = published.map_or(Precision::F32, |manifest| manifest.precision);
+        let has_masters = masters.is_some();
+        let bytes = match masters {
+            Some(masters) => masters,
+            None if is_rounded(precision, training.lora.is_some()) => {
+                return Err(Error::NoMasters { version });
+            }
+            None => weights.fetch(base).await?,
+        };
         let mut weights_sha256 = sha256(&bytes);
         let params = ParamSet::from_safetensors(&bytes, &config)?;
         drop(bytes);
@@ -132,7 +157,10 @@ impl Trainer {
         match adapter {
             Some(adapter) => {
                 decoder.load_adapters(&adapter)?;
-                weights_sha256 = sha256(&decoder.to_safetensors()?);
+                weights_sha256 = sha256(&decoder.to_safetensors_of(precision)?);
+            }
+            None if has_masters => {
+                weights_sha256 = sha256(&decoder.to_safetensors_of(precision)?);
             }
             None if base != version => {
                 return Err(Error::NoAdapters { version });
@@ -145,6 +173,7 @@ impl Trainer {
             policy: Some(policy),
             version,
             weights_sha256,
+            precision,
             deviates: false,
             fresh: None,
         })
@@ -160,34 +189,62 @@ impl Trainer {
         UpdateNumber::from_version(self.version)
     }
 
+    /// Returns the precision of this version's `model.safetensors`.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// Returns true if training goes on from other weights than the published ones: these are
+    /// rounded, and no adapters are trained.
+    fn is_rounded(&self) -> Result<bool> {
+        let adapts = self.policy()?.decoder.lora().is_some();
+        Ok(is_rounded(self.precision, adapts))
+    }
+
     /// Returns `model.safetensors` of this version, with adapters merged.
     pub async fn weights(&mut self) -> Result<Bytes> {
         if let Some(bytes) = self.fresh.take() {
             return Ok(bytes);
         }
-        let policy = self.policy.take().ok_or(Error::PolicyLost)?;
-        let (policy, bytes) = run_blocking(move || {
-            let bytes = policy.decoder.to_safetensors();
-            (policy, bytes)
-        })
-        .await?;
-        self.policy = Some(policy);
-        Ok(Bytes::from(bytes?))
+        let precision = self.precision;
+        let bytes = self.with_policy(move |policy| policy.decoder.to_safetensors_of(precision));
+        Ok(Bytes::from(bytes.await??))
     }
 
-    /// Returns the files that a checkpoint holds beside the weights. They may be gigabytes to
-    /// serialise and to hash, so this runs outside the event loop.
-    ///
-    /// `base` is the base model that the adapters name.
-    pub async fn state(&mut self, base: Option<BaseModel>) -> Result<State> {
+    /// Returns the digest of the f32 weights, as a checkpoint of this version has it; `None` if
+    /// there it has none.
+    pub async fn masters_sha256(&mut self) -> Result<Option<Sha256>> {
+        if !self.is_rounded()? {
+            return Ok(None);
+        }
+        let digest = self.with_policy(|policy| {
+            let masters = policy.decoder.params().to_safetensors();
+            masters.map(|bytes| sha256(&bytes))
+        });
+        Ok(Some(digest.await??))
+    }
+
+    /// Computes something from the policy outside the event loop: it may be gigabytes.
+    async fn with_policy<T: Send + 'static>(
+        &mut self,
+        compute: impl FnOnce(&TrainedPolicy) -> T + Send + 'static,
+    ) -> Result<T> {
         let policy = self.policy.take().ok_or(Error::PolicyLost)?;
-        let (policy, state) = run_blocking(move || {
-            let state = State::of(&policy, base.as_ref());
-            (policy, state)
+        let (policy, computed) = run_blocking(move || {
+            let computed = compute(&policy);
+            (policy, computed)
         })
         .await?;
         self.policy = Some(policy);
-        state
+        Ok(computed)
+    }
+
+    /// Returns the files that a checkpoint holds beside the published weights. `base` is the base
+    /// model that the adapters name.
+    pub async fn state(&mut self, base: Option<BaseModel>) -> Result<State> {
+        let rounded = self.is_rounded()?;
+        self.with_policy(move |policy| State::of(policy, rounded, base.as_ref()))
+            .await?
     }
 
     /// Returns the digest that is recorded or was computed for this version.
@@ -207,12 +264,13 @@ impl Trainer {
     }
 
     /// Adopts the digest `recorded` for this version. Returns true if the weights in memory have
-    /// it, too: they are loaded from `weights` if they are published there and no adapters are
-    /// trained, because adapters cannot be recovered from merged weights.
+    /// it, too: they are loaded from `weights` if they are published there as they are trained,
+    /// because adapters cannot be recovered from merged weights, nor f32 values from rounded ones.
     pub async fn take(&mut self, weights: &Weights, recorded: Sha256) -> Result<bool> {
         let published = weights.manifest(self.version).await?;
         let is_there = published.is_some_and(|manifest| manifest.weights_sha256 == recorded);
-        if is_there && self.policy()?.decoder.lora().is_none() {
+        let adapts = self.policy()?.decoder.lora().is_some();
+        if is_there && !adapts && !self.is_rounded()? {
             let bytes = weights.fetch(self.version).await?;
             let policy = self.policy.take().ok_or(Error::PolicyLost)?;
             let config = policy.decoder.config().clone();
@@ -263,11 +321,11 @@ impl Trainer {
         }
         let mut policy = self.policy.take().ok_or(Error::PolicyLost)?;
         self.fresh = None;
-        let update_number = plan.update();
+        let (update_number, precision) = (plan.update(), plan.training.publish);
         let started = Instant::now();
         let (policy, outcome, weights) = run_blocking(move || {
             let outcome = update(&mut policy, &plan, &groups);
-            let weights = policy.decoder.to_safetensors().map(|bytes| {
+            let weights = policy.decoder.to_safetensors_of(precision).map(|bytes| {
                 let digest = sha256(&bytes);
                 (Bytes::from(bytes), digest)
             });
@@ -278,6 +336,7 @@ impl Trainer {
         let outcome = outcome?;
         let (bytes, digest) = weights?;
         (self.fresh, self.weights_sha256) = (Some(bytes), digest);
+        self.precision = precision;
         self.deviates = false;
         self.version = update_number.version_after();
         Ok(Trained {
@@ -289,6 +348,11 @@ impl Trainer {
     fn policy(&self) -> Result<&TrainedPolicy> {
         self.policy.as_ref().ok_or(Error::PolicyLost)
     }
+}
+
+/// Returns true if published weights of this precision do not hold what is trained.
+fn is_rounded(precision: Precision, adapts: bool) -> bool {
+    !adapts && precision != Precision::F32
 }
 
 pub(crate) async fn run_blocking<T: Send + 'static>(

@@ -78,14 +78,30 @@ impl Rounding for Precision {
 multiversion! {
     fn to_bf16(x: &mut [f32]) {
         for x in x {
-            let bits = x.to_bits();
-            // Half a unit of the last kept bit, minus one if that bit is even.
-            let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1));
-            // The addition must not carry a NaN into an infinity or beyond.
-            let kept = if x.is_nan() { bits | 0x0040_0000 } else { rounded };
-            *x = f32::from_bits(kept & 0xffff_0000);
+            *x = f32::from_bits(rounded(*x) & 0xffff_0000);
         }
     }
+}
+
+/// Returns bits whose upper half is the nearest bf16, of two equally near ones the even.
+#[inline(always)]
+#[expect(
+    clippy::inline_always,
+    reason = "it is compiled into loops of several instruction sets"
+)]
+fn rounded(x: f32) -> u32 {
+    let bits = x.to_bits();
+    // The addition must not carry a NaN into an infinity or beyond.
+    if x.is_nan() {
+        return bits | 0x0040_0000;
+    }
+    // Half a unit of the last kept bit, minus one if that bit is even.
+    bits.wrapping_add(0x7fff + ((bits >> 16) & 1))
+}
+
+/// Returns the bits of the nearest bf16, of two equally near ones the even.
+pub(crate) fn bf16_of(x: f32) -> u16 {
+    (rounded(x) >> 16) as u16
 }
 
 #[cfg(test)]

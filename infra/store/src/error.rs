@@ -217,6 +217,27 @@ pub enum Error {
         /// Path of the file.
         path: String,
     },
+    /// Delta whose base is not in the store, or is other weights.
+    #[error(
+        "{path} is a delta on version {base}, {reason}: the version cannot be read without it; use \
+         another version, or restore the base from a copy"
+    )]
+    NoBase {
+        /// Path of the delta.
+        path: String,
+        /// Version that the delta starts from.
+        base: PolicyVersion,
+        /// Description of the base at fault.
+        reason: &'static str,
+    },
+    /// Delta that cannot be made or applied.
+    #[error("cannot use {path}: {source}")]
+    Delta {
+        /// Path of the delta.
+        path: String,
+        /// Error of the codec.
+        source: vintage_delta::Error,
+    },
     /// File in a version's folder that its manifest does not list.
     #[error(
         "{path} is not listed in its version's manifest: it was put there after the version was \
@@ -281,6 +302,7 @@ impl Error {
             | Self::NoHardLinks { .. }
             | Self::NoKeys { .. }
             | Self::Refused { .. } => Fault::User,
+            Self::Delta { source, .. } => source.fault(),
             _ => Fault::External,
         }
     }

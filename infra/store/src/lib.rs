@@ -53,9 +53,9 @@ pub use error::{Error, Result, Trouble};
 pub use open::{check_option, is_secret_option};
 pub use patience::{Patience, WaitStep};
 pub use prunes::{next_prune, prunes, write_prune};
-pub use records::{Checkpoint, Records, evaluation_path, write_evaluation};
+pub use records::{Checkpoint, CheckpointFiles, Records, evaluation_path, write_evaluation};
 pub use store::Store;
-pub use weights::{MODEL_FILE, Weights, label};
+pub use weights::{Form, MODEL_FILE, Weights, label};
 
 use sha2::Digest as _;
 use vintage_control::Sha256;

@@ -28,6 +28,19 @@ pub struct Checkpoint {
     pub moments: Bytes,
     /// `adapter_model.safetensors`, where adapters are trained and any update was done.
     pub adapter: Option<Bytes>,
+    /// The f32 weights as a safetensors file, where the published ones are rounded.
+    pub masters: Option<Bytes>,
+}
+
+/// Files of a checkpoint, as they are written.
+#[derive(Debug, Default)]
+pub struct CheckpointFiles {
+    /// Moments of the optimizer.
+    pub moments: Vec<u8>,
+    /// The f32 weights, if the published ones are rounded.
+    pub masters: Option<Vec<u8>>,
+    /// Names and bytes of the adapter's files; empty without adapters.
+    pub adapter: Vec<(&'static str, Vec<u8>)>,
 }
 
 /// Records of one learner.
@@ -160,19 +173,27 @@ impl Records {
         self.store.get_json(&path).await
     }
 
-    /// Commits a checkpoint: moments and adapters first, the manifest last. File names contain the
+    /// Commits a checkpoint: moments, f32 weights and adapters first, the manifest last. File names contain the
     /// digest of the content, so that no writer ever replaces another's file. `in_hand` is the
     /// number of groups that depend on the checkpoint, for the fault points of tests.
     pub async fn write_checkpoint(
         &self,
         manifest: &CheckpointManifest,
-        optimizer: Vec<u8>,
-        adapter: Vec<(&'static str, Vec<u8>)>,
+        files: CheckpointFiles,
         in_hand: u64,
     ) -> Result<()> {
+        let CheckpointFiles {
+            moments,
+            masters,
+            adapter,
+        } = files;
         let folder = self.checkpoint_folder(manifest.version);
         let file = format!("{folder}/{}", moments_file(manifest.optimizer_sha256));
-        let _the_same_if_it_exists = self.store.create(&file, optimizer.into()).await?;
+        let _the_same_if_it_exists = self.store.create(&file, moments.into()).await?;
+        if let (Some(digest), Some(masters)) = (manifest.masters_sha256, masters) {
+            let file = format!("{folder}/{}", masters_file(digest));
+            let _the_same_if_it_exists = self.store.create(&file, masters.into()).await?;
+        }
         if let Some(digest) = manifest.adapter_sha256 {
             for (name, bytes) in adapter {
                 let file = format!("{folder}/{}/{name}", adapter_folder(digest));
@@ -204,6 +225,7 @@ impl Records {
             return Ok(Some(Checkpoint {
                 moments: self.moments(&folder, &manifest).await?,
                 adapter: self.adapter(&folder, &manifest).await?,
+                masters: self.masters(&folder, &manifest).await?,
                 manifest,
             }));
         }
@@ -233,6 +255,15 @@ impl Records {
             return Ok(None);
         };
         let file = format!("{folder}/{}/{ADAPTER_FILE}", adapter_folder(digest));
+        let bytes = self.store.get(&file).await?;
+        intact(folder, &file, bytes, digest).map(Some)
+    }
+
+    async fn masters(&self, folder: &str, manifest: &CheckpointManifest) -> Result<Option<Bytes>> {
+        let Some(digest) = manifest.masters_sha256 else {
+            return Ok(None);
+        };
+        let file = format!("{folder}/{}", masters_file(digest));
         let bytes = self.store.get(&file).await?;
         intact(folder, &file, bytes, digest).map(Some)
     }
@@ -337,6 +368,11 @@ fn intact(folder: &str, file: &str, bytes: Option<Bytes>, digest: Sha256) -> Res
 fn adapter_folder(digest: Sha256) -> String {
     let digest = digest.to_string();
     format!("adapter-{}", &digest[..16])
+}
+
+fn masters_file(digest: Sha256) -> String {
+    let digest = digest.to_string();
+    format!("masters-{}.safetensors", &digest[..16])
 }
 
 fn moments_file(digest: Sha256) -> String {

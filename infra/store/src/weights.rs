@@ -1,8 +1,17 @@
-use std::collections::BTreeMap;
+mod chain;
+mod held;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
 
 use bytes::Bytes;
-use vintage_control::{CONTROL_FORMAT, Name, PolicyVersion, Sha256, WeightsManifest};
+use vintage_control::{
+    CONTROL_FORMAT, Name, PolicyVersion, Precision, Sha256, WeightsDelta, WeightsManifest,
+};
 
+use self::held::Held;
 use crate::{
     created::Created,
     error::{Error, Result},
@@ -12,6 +21,8 @@ use crate::{
 
 /// Name of the weights file in a version's folder.
 pub const MODEL_FILE: &str = "model.safetensors";
+/// Name of the file that holds the change from an earlier version, where that is stored instead.
+const DELTA_FILE: &str = "model.delta";
 const MANIFEST_FILE: &str = "manifest.json";
 
 /// Versioned weights of one policy, stored in `weights/<policy>/<version>/`.
@@ -19,16 +30,46 @@ const MANIFEST_FILE: &str = "manifest.json";
 /// A version is published by its `manifest.json`, created after all other files. Every file is
 /// created if absent. So a version names one set of bytes for ever, those written first, in spite
 /// of a crash, a second learner or a resumed stale one.
+///
+/// A version's weights are stored whole, or as a delta on an earlier version. Readers get the whole
+/// bytes either way, verified against the manifest. Once a delta was read, the newest weights that
+/// passed through a value and its clones are held in memory, so that the next delta needs no base.
 #[derive(Debug, Clone)]
 pub struct Weights {
     store: Store,
     policy: Name,
+    held: Arc<Mutex<Held>>,
+}
+
+/// Form in which a version is stored.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Form {
+    /// Type of the values, as the manifest says.
+    pub precision: Precision,
+    /// Version before, on which this one may be a delta; `None` stores it whole.
+    pub base: Option<PolicyVersion>,
+    /// Number of versions of which one at least is whole. From 2 on the bytes are held in memory
+    /// as the base of the next version.
+    pub full_every: u64,
+}
+
+/// Weights as they lie in the store.
+struct Stored {
+    sha256: Sha256,
+    bytes: u64,
+    delta: Option<WeightsDelta>,
+    /// True if an unfinished publication left other bytes, which are taken.
+    adopted: bool,
 }
 
 impl Weights {
     /// Returns the weights of `policy` in `store`, which is the run's root.
     pub fn new(store: Store, policy: Name) -> Self {
-        Self { store, policy }
+        Self {
+            store,
+            policy,
+            held: Arc::default(),
+        }
     }
 
     /// Store of the run.
@@ -45,49 +86,63 @@ impl Weights {
         }
     }
 
-    /// Publishes a version. `files` holds `model.safetensors` first, then the other files of the
-    /// version.
-    ///
-    /// `Exists` means that the version was published before, or that an interrupted publication
-    /// left other bytes of `model.safetensors`: those take precedence and are published now. The
-    /// manifest has their hash, which the caller compares with that of the weights it computed.
+    /// Publishes a version whole. `files` holds `model.safetensors` first, then the other files of
+    /// the version. As [`Weights::publish_as`].
     pub async fn publish(
         &self,
         version: PolicyVersion,
         files: Vec<(&str, Bytes)>,
+    ) -> Result<(WeightsManifest, Created)> {
+        self.publish_as(version, files, Form::default()).await
+    }
+
+    /// Publishes a version. `files` holds `model.safetensors` first, then the other files of the
+    /// version.
+    ///
+    /// Weights of which no delta can be made, or only one that is not smaller, are stored whole.
+    ///
+    /// `Exists` means that the version was published before, or that an interrupted publication
+    /// left other bytes of `model.safetensors`: those take precedence and are published now. The
+    /// manifest has their hash, which the caller compares with that of the weights it computed.
+    pub async fn publish_as(
+        &self,
+        version: PolicyVersion,
+        files: Vec<(&str, Bytes)>,
+        form: Form,
     ) -> Result<(WeightsManifest, Created)> {
         if let Some(published) = self.manifest(version).await? {
             return Ok((published, Created::Exists));
         }
         let mut model = None;
         let mut other_files = BTreeMap::new();
-        let mut adopted = false;
         for (name, bytes) in files {
+            if name == MODEL_FILE {
+                let digest = digest_of(bytes.clone()).await;
+                let delta = Box::pin(self.write_delta(version, &bytes, digest, form));
+                let stored = match delta.await? {
+                    Some(stored) => stored,
+                    None => self.write_whole(version, &bytes, digest).await?,
+                };
+                if form.full_every > 1 && !stored.adopted {
+                    self.hold(version, stored.sha256, bytes);
+                }
+                model = Some(stored);
+                continue;
+            }
             let path = self.path(version, name);
-            let created = self.store.create(&path, bytes.clone()).await?;
-            let mut digest = digest_of(bytes.clone()).await;
-            let mut length = bytes.len();
+            let given = digest_of(bytes.clone()).await;
+            let created = self.store.create(&path, bytes).await?;
             if created == Created::Exists {
                 let left = self.store.get(&path).await?.unwrap_or_default();
-                let found = digest_of(left.clone()).await;
-                if found != digest && name != MODEL_FILE {
+                let found = digest_of(left).await;
+                if found != given {
                     let path = self.store.name(&path);
-                    return Err(Error::Leftover {
-                        path,
-                        found,
-                        given: digest,
-                    });
+                    return Err(Error::Leftover { path, found, given });
                 }
-                adopted |= found != digest;
-                (digest, length) = (found, left.len());
             }
-            if name == MODEL_FILE {
-                model = Some((digest, length as u64));
-            } else {
-                other_files.insert(name.to_owned(), digest);
-            }
+            other_files.insert(name.to_owned(), given);
         }
-        let Some((weights_sha256, weights_bytes)) = model else {
+        let Some(stored) = model else {
             return Err(Error::Location {
                 location: self.store.name(&self.path(version, MODEL_FILE)),
                 reason: "a version cannot be published without it".to_owned(),
@@ -97,31 +152,57 @@ impl Weights {
             format: CONTROL_FORMAT.to_owned(),
             policy: self.policy.clone(),
             version,
-            weights_sha256,
-            weights_bytes,
+            weights_sha256: stored.sha256,
+            weights_bytes: stored.bytes,
+            precision: form.precision,
+            delta: stored.delta,
             files: other_files,
         };
-        vintage_faults::point("learner.weights", weights_bytes);
+        vintage_faults::point("learner.weights", stored.bytes);
         let path = self.path(version, MANIFEST_FILE);
         match self.store.create_json(&path, &manifest).await? {
             Created::New => {
                 // A process that was suspended before this point may have been overtaken by one
                 // that published this version and has deleted it since. A manifest alone is not a
                 // version.
-                let model = self.path(version, MODEL_FILE);
-                if self.store.head(&model).await?.is_none() {
+                let file = self.path(version, file_of(&manifest));
+                if self.store.head(&file).await?.is_none() {
                     self.remove(version).await?;
                     return Err(self.no_such(version));
                 }
-                let created = if adopted {
+                let created = if stored.adopted {
                     Created::Exists
                 } else {
                     Created::New
                 };
+                self.note_base(&manifest);
                 Ok((manifest, created))
             }
             Created::Exists => Ok((self.published(version).await?, Created::Exists)),
         }
+    }
+
+    /// Writes `model.safetensors`, or takes the one that an unfinished publication left.
+    async fn write_whole(
+        &self,
+        version: PolicyVersion,
+        bytes: &Bytes,
+        digest: Sha256,
+    ) -> Result<Stored> {
+        let path = self.path(version, MODEL_FILE);
+        let mut stored = Stored {
+            sha256: digest,
+            bytes: bytes.len() as u64,
+            delta: None,
+            adopted: false,
+        };
+        if self.store.create(&path, bytes.clone()).await? == Created::Exists {
+            let left = self.store.get(&path).await?.unwrap_or_default();
+            stored.bytes = left.len() as u64;
+            stored.sha256 = digest_of(left).await;
+            stored.adopted = stored.sha256 != digest;
+        }
+        Ok(stored)
     }
 
     /// Reads the manifest of a version; `None` if the version is not published.
@@ -131,9 +212,24 @@ impl Weights {
             .await
     }
 
-    /// Reads `model.safetensors` and verifies it against the manifest's hash.
+    /// Returns the whole bytes of `model.safetensors`, verified against the manifest's hash. Of a
+    /// version that is stored as a delta, what is needed of the versions before it is read, too.
     pub async fn fetch(&self, version: PolicyVersion) -> Result<Bytes> {
-        let expected = self.published(version).await?.weights_sha256;
+        let manifest = self.published(version).await?;
+        let expected = manifest.weights_sha256;
+        if let Some(held) = self.held(version, expected) {
+            return Ok(held);
+        }
+        if manifest.delta.is_some() {
+            // Boxed: what few readers need would make every future around it as large.
+            return Box::pin(self.follow(manifest)).await;
+        }
+        let bytes = self.fetch_whole(version, expected).await?;
+        self.hold_if_followed(version, expected, &bytes);
+        Ok(bytes)
+    }
+
+    async fn fetch_whole(&self, version: PolicyVersion, expected: Sha256) -> Result<Bytes> {
         let path = self.path(version, MODEL_FILE);
         // The version may be pruned between the two reads.
         let Some(bytes) = self.store.get(&path).await? else {
@@ -188,8 +284,17 @@ impl Weights {
             return Ok(Vec::new());
         };
         let mut faults = Vec::new();
-        let mut expected = vec![(MODEL_FILE.to_owned(), manifest.weights_sha256)];
-        expected.extend(manifest.files);
+        let mut expected: Vec<_> = manifest.files.clone().into_iter().collect();
+        if manifest.delta.is_some() {
+            // Of a chain everything is read: a delta proves nothing without its base.
+            if let Err(fault) = Box::pin(self.follow(manifest)).await
+                && !matches!(fault, Error::NoSuchVersion { .. })
+            {
+                faults.push(fault);
+            }
+        } else {
+            expected.insert(0, (MODEL_FILE.to_owned(), manifest.weights_sha256));
+        }
         for (name, expected) in expected {
             let path = self.path(version, &name);
             let Some(bytes) = self.store.get(&path).await? else {
@@ -216,8 +321,13 @@ impl Weights {
     /// Returns the published versions, ascending.
     pub async fn versions(&self) -> Result<Vec<PolicyVersion>> {
         let files = self.files().await?;
-        let manifests = files.into_iter().filter(|(_, name)| name == MANIFEST_FILE);
-        Ok(manifests.map(|(version, _)| version).collect())
+        let of = |file: &'static str| {
+            let files = files.iter().filter(move |(_, name)| name == file);
+            files.map(|(version, _)| *version)
+        };
+        let versions: Vec<_> = of(MANIFEST_FILE).collect();
+        self.note_whole(&versions, &of(DELTA_FILE).collect());
+        Ok(versions)
     }
 
     /// Returns the newest published version; `None` if there is none.
@@ -227,14 +337,16 @@ impl Weights {
 
     /// Deletes a version's manifest and then its weights, without listing its folder; other files
     /// are left. A missing version is not an error. Version 0, from which every replay starts, is
-    /// never deleted.
+    /// never deleted. Versions that are deltas on this one can no longer be read: see
+    /// [`Weights::bases`], and remove the newest first.
     pub async fn remove(&self, version: PolicyVersion) -> Result<()> {
         if version == PolicyVersion::ZERO {
             return Ok(());
         }
-        for name in [MANIFEST_FILE, MODEL_FILE] {
+        for name in [MANIFEST_FILE, MODEL_FILE, DELTA_FILE] {
             self.store.delete(&self.path(version, name)).await?;
         }
+        self.forget(version);
         self.drop_folder(version).await;
         Ok(())
     }
@@ -284,6 +396,14 @@ impl Weights {
     }
 }
 
+/// Returns the name of the file that holds a version's weights.
+fn file_of(manifest: &WeightsManifest) -> &'static str {
+    match manifest.delta {
+        Some(_) => DELTA_FILE,
+        None => MODEL_FILE,
+    }
+}
+
 /// Returns the label by which inference servers know the weights of a version: policy, version, and
 /// the first digits of the weights' hash.
 pub fn label(policy: &Name, version: PolicyVersion, hash: Sha256) -> String {
@@ -297,8 +417,12 @@ async fn digest_of(bytes: Bytes) -> Sha256 {
     if bytes.len() < 1 << 20 {
         return sha256(&bytes);
     }
-    let hashed = tokio::task::spawn_blocking(move || sha256(&bytes)).await;
-    hashed.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+    blocking(move || sha256(&bytes)).await
+}
+
+async fn blocking<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> T {
+    let done = tokio::task::spawn_blocking(job).await;
+    done.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@
 //! | [`transport`] | rollouts through a Kafka | librdkafka's clients alone |
 //! | [`archive`] | a topic drained to Parquet | a pyarrow script; the sink without its guarantees |
 //! | [`fleet`] | gate, leases and intake with up to thousands of simulated producers | each producer for itself |
+//! | [`publish`] | a version's bytes, whole and as a delta, in f32 and bf16 | Zstandard, XOR, a bitmap |
 //! | [`update`] | updates of a random model | float32 and bf16 against each other |
 //!
 //! ```
@@ -29,6 +30,7 @@ pub mod codec;
 mod error;
 pub mod fleet;
 mod median;
+pub mod publish;
 pub mod synthetic;
 pub mod transport;
 pub mod update;

@@ -82,7 +82,7 @@ pub fn measure(
         let training = Training {
             compute,
             recompute,
-            lora: None,
+            ..Training::default()
         };
         time_updates(config, device, shape, &training, devices)
     });
@@ -104,7 +104,7 @@ pub fn time_updates(
     devices.forget_peak(device);
     let decoder = Decoder::new(config.clone(), ParamSet::init(config, 1)?)?;
     let parameters = decoder.params().parameter_count();
-    let batches = batches(config, shape);
+    let batches = batches(config, shape, 2);
     let mut policy = TrainedPolicy::new(decoder, engine);
     let (mut seconds, mut rule) = (Vec::new(), 0.0);
     let mut loss = 0.0;
@@ -141,8 +141,8 @@ pub fn time_updates(
 
 /// Generates micro-batches of random tokens, with log-probs near those of a uniform policy and
 /// advantages of both signs.
-fn batches(config: &DecoderConfig, shape: Shape) -> Vec<PackedBatch> {
-    let mut rng = ChaCha8Rng::seed_from_u64(2);
+pub(crate) fn batches(config: &DecoderConfig, shape: Shape, seed: u64) -> Vec<PackedBatch> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let row = shape.prompt_tokens + shape.completion_tokens;
     let rows_at_once = (shape.micro_batch_tokens / row.max(1)).max(1);
     let uniform = -(config.vocab_size as f32).ln();
@@ -184,7 +184,7 @@ fn batches(config: &DecoderConfig, shape: Shape) -> Vec<PackedBatch> {
     batches
 }
 
-fn plan(version: u64, training: &Training, fingerprint: &Fingerprint) -> Result<Plan> {
+pub(crate) fn plan(version: u64, training: &Training, fingerprint: &Fingerprint) -> Result<Plan> {
     let name = |name: &str| {
         name.parse()
             .map_err(|error| Error::Failed(format!("{error}")))

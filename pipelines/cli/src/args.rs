@@ -19,7 +19,8 @@ mod verbs;
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
 pub(crate) use bench::{
-    ArchiveArmArgs, ArchiveBenchArgs, BenchArgs, BenchArm, BenchCommand, UpdateBenchArgs,
+    ArchiveArmArgs, ArchiveBenchArgs, BenchArgs, BenchArm, BenchCommand, PublishBenchArgs,
+    PublishBenchShape, UpdateBenchArgs,
 };
 pub(crate) use broker::{BrokerArgs, BrokerCommand};
 pub(crate) use config::ConfigArgs;

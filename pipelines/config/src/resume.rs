@@ -18,6 +18,8 @@ const SAFE: [&str; 18] = [
     "learner.keep_versions",
     "learner.keep_checkpoints",
     "learner.checkpoint_every",
+    // How a version is stored is nothing that its weights depend on.
+    "learner.publish.full_every",
     "archive",
     "evaluation",
     "metrics",

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use vintage_control::{Name, PolicyVersion, Sha256};
 use vintage_model::ModelFolder;
-use vintage_store::sha256;
+use vintage_store::{MODEL_FILE, sha256};
 
 use crate::{
     error::{Error, Result},
@@ -61,6 +61,19 @@ pub async fn export(
         policy,
         version,
         weights_sha256: sha256(&bytes),
-        files: model.save(to)?,
+        files: save(&model, &bytes, to)?,
     })
+}
+
+/// Writes the folder of a model with the published bytes as its weights: those may be rounded, and
+/// the model writes f32.
+fn save(model: &ModelFolder, published: &[u8], to: &Path) -> Result<Vec<&'static str>> {
+    let files = model.save(to)?;
+    let path = to.join(MODEL_FILE);
+    std::fs::write(&path, published).map_err(|source| Error::Io {
+        attempted: "write",
+        path,
+        source,
+    })?;
+    Ok(files)
 }

@@ -54,7 +54,8 @@ impl Prediction {
     ) -> Self {
         let batch = batch(config, model, train);
         let (training, place) = (config.learner.training(), config.learner.device);
-        let learner = Memory::predict(model, &training, batch, place);
+        let full_every = config.learner.publish.full_every;
+        let learner = Memory::predict(model, &training, batch, place, full_every);
         let rollout = &config.rollout;
         let generation = |prompts: usize, rows: usize, lengths: Option<Lengths>| {
             let longest = lengths.unwrap_or_default().longest;
@@ -81,8 +82,9 @@ impl Prediction {
         let evaluation = heldout.map_or(0, |lengths| generation(asked, asked, Some(lengths)));
         let weights = learner.items.first().map_or(0, |weights| weights.bytes);
         // At a change of versions an engine holds three copies: the old weights, the file of the
-        // new ones, and the weights built from it.
-        let engines = 3 * weights * (1 + u64::from(heldout.is_some()));
+        // new ones, and the weights built from it. Of a chain of deltas it keeps the file before.
+        let copies = 3 + u64::from(full_every > 1);
+        let engines = copies * weights * (1 + u64::from(heldout.is_some()));
         // A check of log-probs opens a version: its file, and the weights built from it.
         let is_checked = config.learner.mismatch.every > 0;
         let checks = 2 * weights * u64::from(is_checked);

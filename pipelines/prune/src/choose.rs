@@ -41,6 +41,21 @@ pub struct PolicyFacts {
     pub unevaluated: BTreeSet<PolicyVersion>,
     /// Versions that an earlier prune chose and did not finish deleting, published or not.
     pub unfinished: BTreeSet<PolicyVersion>,
+    /// Version on which each published one that is stored as a delta depends.
+    pub bases: BTreeMap<PolicyVersion, PolicyVersion>,
+}
+
+impl PolicyFacts {
+    /// Adds to `stays` what its versions are deltas on, directly or not.
+    fn with_bases(&self, mut stays: BTreeSet<PolicyVersion>) -> BTreeSet<PolicyVersion> {
+        // A base is older than its delta.
+        for (version, base) in self.bases.iter().rev() {
+            if stays.contains(version) {
+                stays.insert(*base);
+            }
+        }
+        stays
+    }
 }
 
 /// Everything that decides what may go.
@@ -173,7 +188,10 @@ fn versions(
     let old = old
         .chain(&of.unfinished)
         .filter(|version| !is_needed(version));
-    old.copied().collect()
+    let mut gone: BTreeSet<_> = old.copied().collect();
+    let stays = of.with_bases(of.versions.difference(&gone).copied().collect());
+    gone.retain(|version| !stays.contains(version));
+    gone
 }
 
 /// Returns the offset, at most `most`, before which the archive of a partition goes; `None` if

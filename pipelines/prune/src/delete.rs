@@ -47,7 +47,8 @@ impl Pruning {
         }
         for (policy, gone) in &self.choice.versions {
             let weights = Weights::new(run.store.clone(), policy.clone());
-            for version in gone {
+            // A delta goes before its base: what is found can be read.
+            for version in gone.iter().rev() {
                 weights.remove(*version).await?;
                 point("prune.deleted", 1);
             }

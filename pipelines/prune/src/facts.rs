@@ -78,10 +78,16 @@ pub(crate) async fn read(
         let unevaluated =
             waiting.filter(|version| !evaluated.contains(&evaluation_path(policy, *version)));
         let unevaluated = unevaluated.collect();
+        let mut bases = BTreeMap::new();
+        for version in &versions {
+            let base = weights.base_of(*version).await?;
+            bases.extend(base.map(|base| (*version, base)));
+        }
         let of = PolicyFacts {
             unfinished: unfinished.collect(),
             versions,
             unevaluated,
+            bases,
         };
         facts.policies.insert(policy.clone(), of);
         sizes.versions.insert(policy.clone(), there);

@@ -6,6 +6,7 @@ use crate::{
     CONTROL_FORMAT,
     digest::Sha256,
     name::Name,
+    training::Precision,
     unit::{PolicyVersion, UpdateNumber},
 };
 
@@ -81,11 +82,34 @@ pub struct WeightsManifest {
     pub policy: Name,
     /// Version whose weights the manifest describes.
     pub version: PolicyVersion,
-    /// SHA-256 of the version's `model.safetensors`.
+    /// SHA-256 of the version's `model.safetensors`, stored whole or as a delta.
     pub weights_sha256: Sha256,
     /// Length of `model.safetensors` in bytes.
     pub weights_bytes: u64,
+    /// Type of the values in `model.safetensors` of a version that was trained; what is trained
+    /// stays f32.
+    #[serde(default, skip_serializing_if = "Precision::is_f32")]
+    pub precision: Precision,
+    /// Delta that is stored instead of `model.safetensors`; `None` if the file itself is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delta: Option<WeightsDelta>,
     /// Digests of the version's other files (config, tokenizer, chat template), by file name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub files: BTreeMap<String, Sha256>,
+}
+
+/// Change from an earlier version's weights, stored as `model.delta`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WeightsDelta {
+    /// Version that the delta starts from, whole or a delta itself.
+    pub base: PolicyVersion,
+    /// SHA-256 of the whole `model.safetensors` of `base`.
+    pub base_sha256: Sha256,
+    /// Number of deltas, this one included, from the last version that is stored whole.
+    pub steps: u64,
+    /// SHA-256 of `model.delta`.
+    pub sha256: Sha256,
+    /// Length of `model.delta` in bytes.
+    pub bytes: u64,
 }

@@ -78,7 +78,9 @@ impl ProducerWindow {
 /// The weights are those of the published version. The optimizer's moments are stored beside this
 /// file in `optimizer-<first 16 digits of their digest>.safetensors` (f32). If adapters are
 /// trained, the published weights have them merged in; the adapters themselves are stored in
-/// `adapter-<first 16 digits of their digest>/`, a folder in PEFT's format.
+/// `adapter-<first 16 digits of their digest>/`, a folder in PEFT's format. If weights are published
+/// in bf16 and no adapters are trained, the f32 weights are stored in
+/// `masters-<first 16 digits of their digest>.safetensors`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CheckpointManifest {
@@ -100,6 +102,9 @@ pub struct CheckpointManifest {
     /// Digest of `adapter_model.safetensors`, if adapters are trained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adapter_sha256: Option<Sha256>,
+    /// Digest of the file of the f32 weights, if the published ones are rounded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub masters_sha256: Option<Sha256>,
     /// Resume points of the run's own log, by partition.
     pub partitions: Vec<PartitionResume>,
     /// Sequence numbers whose groups are trained or rejected, by producer, for duplicate detection.

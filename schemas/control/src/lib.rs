@@ -50,7 +50,7 @@ mod topic;
 mod training;
 mod unit;
 
-pub use announcement::{PolicyAnnouncement, WeightsManifest};
+pub use announcement::{PolicyAnnouncement, WeightsDelta, WeightsManifest};
 pub use archive::{ArchiveFooter, OffsetRange};
 pub use checkpoint::{BlendedResume, CheckpointManifest, PartitionResume, ProducerWindow};
 pub use digest::Sha256;

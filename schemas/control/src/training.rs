@@ -12,17 +12,22 @@ pub struct Training {
     /// Adapters that are trained; `None` trains every parameter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lora: Option<LoraSettings>,
+    /// Precision of the weights that the update published, and of which its digest is; f32 is what
+    /// is trained.
+    #[serde(default, skip_serializing_if = "Precision::is_f32")]
+    pub publish: Precision,
 }
 
 impl Training {
     /// Returns true for the settings that a plan without `training` has: every parameter in f32,
-    /// activations kept.
+    /// activations kept, f32 published.
     pub fn is_default(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// Type to which the factors of matrix products are rounded; parameters and moments stay f32.
+/// Type to which the factors of matrix products, or published weights, are rounded; parameters and
+/// moments stay f32.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
@@ -31,6 +36,13 @@ pub enum Precision {
     F32,
     /// Factors are rounded to bf16, and products are summed in f32.
     Bf16,
+}
+
+impl Precision {
+    /// Returns true for f32, which records leave out where it was once the only one.
+    pub fn is_f32(&self) -> bool {
+        *self == Self::F32
+    }
 }
 
 /// Low-rank adapters on a frozen model. A is drawn from the plan's seed, B begins as 0.

@@ -52,7 +52,7 @@ fn examine<T: Serialize + DeserializeOwned + PartialEq + Debug>(file: &str) {
 
 #[test]
 fn every_record_is_what_its_golden_file_and_the_readme_say() {
-    let records: [(&str, Examine); 35] = [
+    let records: [(&str, Examine); 38] = [
         ("archive_footer.json", examine::<ArchiveFooter>),
         ("checkpoint_manifest.json", examine::<CheckpointManifest>),
         ("deviation.json", examine::<Deviation>),
@@ -65,6 +65,10 @@ fn every_record_is_what_its_golden_file_and_the_readme_say() {
             "optional_checkpoint_manifest.json",
             examine::<CheckpointManifest>,
         ),
+        (
+            "optional_delta_weights_manifest.json",
+            examine::<WeightsManifest>,
+        ),
         ("optional_grants.json", examine::<Grants>),
         ("optional_heartbeat.json", examine::<Heartbeat>),
         (
@@ -72,7 +76,12 @@ fn every_record_is_what_its_golden_file_and_the_readme_say() {
             examine::<CheckpointManifest>,
         ),
         ("optional_lora_plan.json", examine::<Plan>),
+        (
+            "optional_masters_checkpoint_manifest.json",
+            examine::<CheckpointManifest>,
+        ),
         ("optional_plan.json", examine::<Plan>),
+        ("optional_publish_plan.json", examine::<Plan>),
         (
             "optional_policy_announcement.json",
             examine::<PolicyAnnouncement>,

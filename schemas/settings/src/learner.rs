@@ -60,8 +60,32 @@ pub struct LearnerConfig {
     pub optimizer: OptimizerSettings,
     /// Section `[learner.lora]`: adapters that are trained instead of the model's own weights.
     pub lora: LoraConfig,
+    /// Section `[learner.publish]`: form in which versions are stored for producers.
+    pub publish: PublishConfig,
     /// Section `[learner.mismatch]`: checks of the log-probs that engines report.
     pub mismatch: MismatchConfig,
+}
+
+/// Section `[learner.publish]`: form in which versions are stored for producers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PublishConfig {
+    /// Precision to which published weights are rounded: `f32` or `bf16`. Training stays in f32, and
+    /// version 0 as it was given.
+    pub precision: Precision,
+    /// Number of published versions of which one at least is stored whole; the others are stored as
+    /// the change from the version before. 1 stores every version whole. Versions that are evaluated
+    /// or have a checkpoint are whole, too.
+    pub full_every: u64,
+}
+
+impl Default for PublishConfig {
+    fn default() -> Self {
+        Self {
+            precision: Precision::F32,
+            full_every: 1,
+        }
+    }
 }
 
 /// Section `[learner.lora]`: LoRA adapters.
@@ -158,6 +182,7 @@ impl Default for LearnerConfig {
                 grad_clip: 1.0,
             },
             lora: LoraConfig::default(),
+            publish: PublishConfig::default(),
             mismatch: MismatchConfig::default(),
         }
     }
@@ -184,6 +209,7 @@ impl LearnerConfig {
             (self.micro_batch_tokens > 0, "learner.micro_batch_tokens"),
             (self.checkpoint_every > 0, "learner.checkpoint_every"),
             (self.publish_every > 0, "learner.publish_every"),
+            (self.publish.full_every > 0, "learner.publish.full_every"),
             (self.keep_versions > 0, "learner.keep_versions"),
             (self.keep_checkpoints > 0, "learner.keep_checkpoints"),
         ] {
@@ -224,12 +250,13 @@ impl LearnerConfig {
         );
     }
 
-    /// Returns the settings of training that plans record: precision, recomputation and adapters.
+    /// Returns the settings of training that plans record: precisions, recomputation and adapters.
     pub fn training(&self) -> Training {
         Training {
             compute: self.compute,
             recompute: self.recompute,
             lora: self.lora.settings(),
+            publish: self.publish.precision,
         }
     }
 

@@ -36,7 +36,7 @@ pub use answer::AnswerKind;
 pub use device::Device;
 pub use environment::{Cut, EnvironmentConfig, History, Unfinished};
 pub use gate::GateConfig;
-pub use learner::{LearnerConfig, LoraConfig, SourceKind};
+pub use learner::{LearnerConfig, LoraConfig, PublishConfig, SourceKind};
 pub use mismatch::MismatchConfig;
 pub use problems::{Problems, Violation};
 pub use prompts::{ColumnsConfig, PromptFiles, PromptsConfig, TEXT_OR_LIST};

@@ -1,13 +1,16 @@
 //! Execution of a durable plan: update, weights, result, announcement, checkpoint.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
 
 use vintage_control::{
     BlendedResume, CONTROL_FORMAT, CheckpointManifest, Metric, Plan, PolicyAnnouncement,
-    ProducerWindow, RejectReason, Rejection, UpdateNumber, UpdateResult,
+    PolicyVersion, ProducerWindow, RejectReason, Rejection, UpdateNumber, UpdateResult,
 };
 use vintage_faults::point;
-use vintage_store::Created;
+use vintage_store::{Created, Form, MODEL_FILE};
 
 use super::{Learner, occasion::Occasion, retained::take_old};
 use crate::{
@@ -152,8 +155,9 @@ impl Learner {
         } else if self.trainer.deviates() {
             return Ok(());
         } else {
-            let files = vec![("model.safetensors", self.trainer.weights().await?)];
-            match self.weights.publish(version, files).await {
+            let files = vec![(MODEL_FILE, self.trainer.weights().await?)];
+            let form = self.form(version);
+            match Box::pin(self.weights.publish_as(version, files, form)).await {
                 Ok(published) => published,
                 Err(error) => {
                     // A successor removed the version meanwhile; its plan explains the failure.
@@ -172,6 +176,22 @@ impl Learner {
         self.prune().await?;
         self.outlet.report(LearnerEvent::Published(version));
         Ok(())
+    }
+
+    /// Returns the form in which a version is published. What stays in the store for long is whole,
+    /// so that it needs no other version for as long.
+    fn form(&self, version: PolicyVersion) -> Form {
+        let learner = &self.settings.learner;
+        let full_every = learner.publish.full_every;
+        let stays = version.0.is_multiple_of(self.settings.pin_every)
+            || version.0.is_multiple_of(learner.checkpoint_every)
+            || version.0 >= learner.steps;
+        let (before, _) = self.published;
+        Form {
+            precision: self.trainer.precision(),
+            base: (full_every > 1 && !stays).then_some(before),
+            full_every,
+        }
     }
 
     /// Stops a learner that another process of its name has overtaken. Only a successor can have
@@ -232,15 +252,24 @@ impl Learner {
         let newest = self.trainer.version().0;
         let (pin_every, keep_versions) =
             (self.settings.pin_every, self.settings.learner.keep_versions);
+        let before = self.retained.clone();
         let mut gone = take_old(&mut self.retained, newest, keep_versions, pin_every);
+        // The pinned are no longer announced, and what they are deltas on stays with them.
+        let pinned: Vec<_> = before.difference(&self.retained).copied().collect();
+        self.needed.extend(self.weights.bases(pinned).await?);
         if gone.is_empty() {
             return Ok(());
         }
         // Listed anew, because another process may have left a checkpoint that this one does not
         // know of.
-        let bases = self.records.checkpoints().await?;
+        let saved: BTreeSet<_> = self.records.checkpoints().await?.into_iter().collect();
+        gone.retain(|version| !saved.contains(version) && !self.needed.contains(version));
+        let goes: BTreeSet<_> = gone.iter().copied().collect();
+        let stays = self.retained.difference(&goes).copied();
+        let bases = self.weights.bases(stays.chain(saved)).await?;
         gone.retain(|version| !bases.contains(version));
-        for version in gone {
+        // A delta goes before its base: what is found can be read.
+        for version in gone.into_iter().rev() {
             self.weights.remove(version).await?;
             self.retained.remove(&version);
         }
@@ -267,6 +296,7 @@ impl Learner {
             optimizer_sha256: state.moments_sha256,
             optimizer_steps: state.steps,
             adapter_sha256: state.adapter_sha256,
+            masters_sha256: state.masters_sha256,
             partitions: self.intake.resume_points(),
             producers: self.intake.finished_numbers(),
             slots: ProducerWindow::from(self.intake.finished_slots()),
@@ -289,7 +319,7 @@ impl Learner {
             }),
         };
         self.records
-            .write_checkpoint(&manifest, state.moments, state.adapter, self.in_hand())
+            .write_checkpoint(&manifest, state.files, self.in_hand())
             .await?;
         self.unsaved = 0;
         point("learner.checkpointed", self.in_hand());

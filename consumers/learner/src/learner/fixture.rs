@@ -19,7 +19,7 @@ use vintage_learner::{
     LearnerSummary, Outlet, Recording, Replayed, Result, RolloutSource, replay,
 };
 use vintage_model::{DecoderConfig, ParamSet};
-use vintage_settings::{Device, LearnerConfig, SourceKind};
+use vintage_settings::{Device, LearnerConfig, PublishConfig, SourceKind};
 use vintage_store::{Records, Store, Weights};
 use vintage_trajectory::{BadClass, BadRecord, Identity};
 
@@ -131,6 +131,7 @@ pub(crate) fn settings_of(logs: &Logs) -> LearnerSettings {
         settings.learner.source = SourceKind::Blend;
         settings.learner.blend_share = 1.0 / 3.0;
     }
+    settings.learner.publish = logs.publish;
     if logs.lora {
         settings.learner.lora = lora().lora.into();
     }
@@ -169,6 +170,7 @@ pub(crate) struct Logs<'a> {
     pub(crate) own: &'a [Incoming],
     pub(crate) blended: Option<&'a [Incoming]>,
     pub(crate) lora: bool,
+    pub(crate) publish: PublishConfig,
     pub(crate) device: Device,
     pub(crate) devices: &'static dyn Devices,
 }
@@ -185,6 +187,7 @@ impl<'a> From<&'a [Incoming]> for Logs<'a> {
             own,
             blended: None,
             lora: false,
+            publish: PublishConfig::default(),
             device: Device::Cpu,
             devices: &CpuOnly,
         }

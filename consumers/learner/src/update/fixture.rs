@@ -90,6 +90,7 @@ pub(crate) fn ways() -> Vec<Training> {
                     compute,
                     recompute,
                     lora,
+                    ..Training::default()
                 });
             }
         }

@@ -3,7 +3,7 @@
 
 use safetensors::SafeTensors;
 use serde_json::json;
-use vintage_control::LoraSettings;
+use vintage_control::{LoraSettings, Precision};
 use vintage_hub::BaseModel;
 
 use super::Decoder;
@@ -40,7 +40,13 @@ impl Decoder {
     /// Serializes the weights that an engine samples with: one safetensors file of f32, as
     /// [`ParamSet::to_safetensors`] writes it, with adapters merged into the parameters.
     pub fn to_safetensors(&self) -> Result<Vec<u8>> {
-        save(&self.params, str::to_owned, |name| {
+        self.to_safetensors_of(Precision::F32)
+    }
+
+    /// Serializes the same with values of this precision, each rounded to the nearest one and of two
+    /// equally near to the even one.
+    pub fn to_safetensors_of(&self, precision: Precision) -> Result<Vec<u8>> {
+        save(&self.params, precision, str::to_owned, |name| {
             let delta = self.adapters.as_ref()?.delta(name)?;
             Some(Box::new(move |base: &[f32]| delta.onto(base)))
         })
@@ -54,7 +60,7 @@ impl Decoder {
             return Ok(Vec::new());
         };
         let name = |name: &str| format!("{PEFT_PREFIX}{name}");
-        let model = save(&adapters.params, name, |_| None)?;
+        let model = save(&adapters.params, Precision::F32, name, |_| None)?;
         Ok(vec![
             ("adapter_model.safetensors", model),
             (

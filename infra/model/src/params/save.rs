@@ -4,10 +4,12 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use safetensors::tensor::{Dtype, View};
+use vintage_control::Precision;
 
 use super::ParamSet;
 use crate::error::{Error, Result};
 use crate::ops::storage::{Values, values};
+use crate::precision::bf16_of;
 
 /// Function that computes the values to be written from those of the tensor.
 pub(crate) type Merge<'a> = Box<dyn Fn(&[f32]) -> Vec<f32> + 'a>;
@@ -16,20 +18,24 @@ impl ParamSet {
     /// Serializes to one safetensors file of f32, tensors sorted by name. Equal values give equal
     /// bytes.
     pub fn to_safetensors(&self) -> Result<Vec<u8>> {
-        save(self, str::to_owned, |_| None)
+        save(self, Precision::F32, str::to_owned, |_| None)
     }
 }
 
 /// Tensor whose bytes are made only while they are written, so only one tensor is copied at a time.
-struct F32View<'a> {
+struct Written<'a> {
     shape: &'a [usize],
+    precision: Precision,
     values: Values<'a>,
     merge: Option<Merge<'a>>,
 }
 
-impl View for F32View<'_> {
+impl View for Written<'_> {
     fn dtype(&self) -> Dtype {
-        Dtype::F32
+        match self.precision {
+            Precision::F32 => Dtype::F32,
+            Precision::Bf16 => Dtype::BF16,
+        }
     }
 
     fn shape(&self) -> &[usize] {
@@ -39,22 +45,35 @@ impl View for F32View<'_> {
     fn data(&self) -> Cow<'_, [u8]> {
         let merged = self.merge.as_ref().map(|merge| merge(&self.values));
         let values = merged.as_deref().unwrap_or(&self.values);
-        let mut bytes = vec![0; 4 * values.len()];
-        for (bytes, value) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(values) {
-            *bytes = value.to_le_bytes();
+        let mut bytes = vec![0; self.data_len()];
+        match self.precision {
+            Precision::F32 => {
+                for (bytes, value) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(values) {
+                    *bytes = value.to_le_bytes();
+                }
+            }
+            Precision::Bf16 => {
+                for (bytes, value) in bytes.as_chunks_mut::<2>().0.iter_mut().zip(values) {
+                    *bytes = bf16_of(*value).to_le_bytes();
+                }
+            }
         }
         Cow::Owned(bytes)
     }
 
     fn data_len(&self) -> usize {
-        4 * self.values.len()
+        match self.precision {
+            Precision::F32 => 4 * self.values.len(),
+            Precision::Bf16 => 2 * self.values.len(),
+        }
     }
 }
 
-/// Serializes to one safetensors file of f32 under the names that `rename` gives. `merge` returns
-/// the change of a tensor that is written changed.
+/// Serializes to one safetensors file of values of one `precision` under the names that `rename`
+/// gives. `merge` returns the change of a tensor that is written changed; the sum is what is rounded.
 pub(crate) fn save<'a>(
     params: &'a ParamSet,
+    precision: Precision,
     rename: impl Fn(&str) -> String,
     merge: impl Fn(&str) -> Option<Merge<'a>>,
 ) -> Result<Vec<u8>> {
@@ -62,8 +81,9 @@ pub(crate) fn save<'a>(
     for (spec, tensor) in params.specs.iter().zip(&params.tensors) {
         views.push((
             rename(spec.name()),
-            F32View {
+            Written {
                 shape: spec.shape(),
+                precision,
                 values: values(tensor)?,
                 merge: merge(spec.name()),
             },

@@ -75,6 +75,10 @@ pub(crate) enum BenchCommand {
     /// memory.
     #[command(after_long_help = BENCH_UPDATE)]
     Update(UpdateBenchArgs),
+    /// Measures a version's bytes and seconds, whole and as a delta, in f32 and bf16, after real
+    /// updates of a random model.
+    #[command(after_long_help = BENCH_PUBLISH)]
+    Publish(PublishBenchArgs),
     /// Simulates fleets of producers on a virtual clock: throughput, staleness, grants and the first
     /// bottleneck, with the program's own gate and intake.
     Fleet(FleetBenchArgs),
@@ -143,6 +147,43 @@ pub(crate) enum BenchArm {
     NoFence,
     /// Sink without syncs that renames files over existing ones.
     Neither,
+}
+
+const BENCH_PUBLISH: &str = "\
+Examples:
+  vintage bench publish
+  vintage bench publish --shape qwen2.5-0.5b --lr 1e-6,1e-5 --output json
+
+Weights and tokens are random. The shape of Qwen2.5-0.5B takes about 12 GB of memory.";
+
+/// Arguments of `vintage bench publish`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct PublishBenchArgs {
+    /// Shape of the model.
+    #[arg(long, value_enum, value_name = "SHAPE", default_value_t = PublishBenchShape::Small)]
+    pub(crate) shape: PublishBenchShape,
+    /// Learning rates.
+    #[arg(long, value_name = "RATE", value_delimiter = ',', default_values_t = [1e-6, 1e-5])]
+    pub(crate) lr: Vec<f64>,
+    /// Updates before the measured one.
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    pub(crate) warmup: usize,
+    /// Completions of an update.
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub(crate) rows: usize,
+    /// Tokens of a row, half of them a prompt.
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    pub(crate) tokens: usize,
+}
+
+/// Shape of a random model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PublishBenchShape {
+    /// Width 256, 4 layers, 3.7 M parameters.
+    Small,
+    /// Qwen2.5-0.5B's: 494 M parameters.
+    #[value(name = "qwen2.5-0.5b")]
+    HalfBillion,
 }
 
 const BENCH_UPDATE: &str = "\

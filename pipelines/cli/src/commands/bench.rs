@@ -3,6 +3,7 @@
 mod archive;
 mod codec;
 mod fleet;
+mod publish;
 mod transport;
 mod update;
 mod weigh;
@@ -43,6 +44,7 @@ pub(crate) async fn bench(command: &BenchCommand, context: &Context) -> Result<C
             codec::codec(*rows, *tokens, *seconds, context)?;
         }
         BenchCommand::Fleet(args) => return fleet::fleet(args, context).await,
+        BenchCommand::Publish(args) => return publish::publish(args, context).await,
         BenchCommand::Update(args) => update::update(args, context).await?,
         BenchCommand::Archive(args) => archive::archive(args, context).await?,
         BenchCommand::ArchiveArm(args) => archive::arm(args).await?,

@@ -44,7 +44,18 @@ fn learner(number: usize) -> impl Strategy<Value = LearnerFacts> {
 
 fn policy() -> impl Strategy<Value = PolicyFacts> {
     let set = |most| collection::btree_set(0..320_u64, 0..most);
-    (set(60), set(20), set(20)).prop_map(|(versions, unevaluated, unfinished)| PolicyFacts {
+    let deltas = collection::vec(any::<bool>(), 60);
+    let sets = (set(60), set(20), set(20), deltas);
+    sets.prop_map(|(versions, unevaluated, unfinished, deltas)| PolicyFacts {
+        // Some versions are deltas on the one before.
+        bases: versions
+            .iter()
+            .skip(1)
+            .zip(&versions)
+            .zip(deltas)
+            .filter(|(_, is_delta)| *is_delta)
+            .map(|((version, base), _)| (PolicyVersion(*version), PolicyVersion(*base)))
+            .collect(),
         unfinished: unfinished.into_iter().map(PolicyVersion).collect(),
         unevaluated: unevaluated
             .intersection(&versions)
@@ -150,6 +161,8 @@ proptest! {
             prop_assert!(of.versions.range(..=PolicyVersion::ZERO).all(stays));
             prop_assert!(of.unevaluated.iter().all(stays), "an evaluation waits for it");
             prop_assert!(of.versions.last().is_none_or(stays));
+            let deltas = of.bases.iter().filter(|(version, _)| kept.contains(version));
+            prop_assert!(deltas.into_iter().all(|(_, base)| stays(base)), "what a delta is on");
             let learners = facts.learners.iter().filter(|by| by.policy == *policy);
             let mut owned = false;
             for learner in learners {
@@ -234,6 +247,7 @@ fn usual() -> Facts {
                 versions: versions(&[0, 25, 50, 75, 85, 90, 97, 98, 99, 100]),
                 unevaluated: BTreeSet::new(),
                 unfinished: BTreeSet::new(),
+                bases: BTreeMap::new(),
             },
         )]),
         unmarked: BTreeMap::new(),

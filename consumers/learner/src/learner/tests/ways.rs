@@ -1,7 +1,10 @@
 //! Tests of learners that blend in an archive or train adapters, and of replays.
 
-use vintage_control::{Plan, PolicyVersion, UpdateNumber};
-use vintage_store::Store;
+use std::{collections::BTreeSet, path::Path};
+
+use vintage_control::{CheckpointManifest, Plan, PolicyVersion, Precision, UpdateNumber};
+use vintage_settings::PublishConfig;
+use vintage_store::{Store, Weights, sha256};
 
 use crate::devices::CpuOnly;
 use crate::intake::fixture;
@@ -100,6 +103,116 @@ fn a_learner_of_adapters_goes_on_with_them() {
     let replayed = replayed(whole.path(), &log, &CpuOnly);
     assert_eq!((replayed.updates, replayed.deviation), (STEPS, None));
     assert_eq!(replayed.weights, expected.2);
+}
+
+/// Returns the published versions of a folder, each of which can be read and is as its manifest
+/// says, and which of them are deltas.
+fn readable(folder: &Path) -> (Vec<u64>, Vec<u64>) {
+    run_in(async {
+        let store = Store::open(folder.to_str().unwrap()).unwrap();
+        let weights = Weights::new(store, "lead".parse().unwrap());
+        let (mut all, mut deltas) = (Vec::new(), Vec::new());
+        for version in weights.versions().await.unwrap() {
+            let manifest = weights.manifest(version).await.unwrap().unwrap();
+            let bytes = weights.fetch(version).await.unwrap();
+            assert_eq!(sha256(&bytes), manifest.weights_sha256);
+            assert!(weights.check(version).await.unwrap().is_empty());
+            all.push(version.0);
+            deltas.extend(manifest.delta.map(|_| version.0));
+        }
+        (all, deltas)
+    })
+}
+
+/// Checks that a learner that publishes rounded weights as deltas goes on with the weights that it
+/// trains: wherever it is killed, what is published can be read, and after a restart it publishes
+/// what it would have published.
+#[test]
+fn killed_while_it_publishes_deltas_of_rounded_weights_it_loses_no_bit() {
+    let log = log();
+    let publishing = |precision, full_every, lora| Logs {
+        publish: PublishConfig {
+            precision,
+            full_every,
+        },
+        lora,
+        ..(&log).into()
+    };
+    let mut ends = BTreeSet::new();
+    for lora in [false, true] {
+        for precision in [Precision::F32, Precision::Bf16] {
+            let mut outcomes = Vec::new();
+            for full_every in [1, 4] {
+                let logs = || publishing(precision, full_every, lora);
+                let whole = tempfile::tempdir().unwrap();
+                run_in(begin(whole.path()));
+                run_process(whole.path(), usize::MAX, logs()).unwrap();
+                let expected = outcome(whole.path());
+                let rounded = |plan: &Plan| plan.training.publish == precision;
+                assert!(expected.0.iter().all(rounded));
+
+                // Whole versions in f32 are what every other test kills.
+                let seen_deltas = std::cell::Cell::new(false);
+                if precision == Precision::Bf16 || full_every > 1 {
+                    let step = if lora { 17 } else { 5 };
+                    killed_at_every(step, &expected, logs, |folder| {
+                        let (_, deltas) = readable(folder);
+                        seen_deltas.set(seen_deltas.get() || !deltas.is_empty());
+                    });
+                }
+                assert!(
+                    lora || seen_deltas.get() == (full_every > 1),
+                    "{precision:?} {full_every}"
+                );
+                // What stays is whole: version 0, the last, and the bases of checkpoints.
+                let (all, deltas) = readable(whole.path());
+                assert!(
+                    all.contains(&STEPS) && deltas.is_empty(),
+                    "{all:?} {deltas:?}"
+                );
+
+                let replayed = replayed(whole.path(), &log, &CpuOnly);
+                assert_eq!((replayed.updates, replayed.deviation), (STEPS, None));
+                assert_eq!(replayed.weights, expected.2);
+                outcomes.push(expected);
+            }
+            // How a version is stored changes nothing else.
+            assert!(outcomes[0] == outcomes[1]);
+            ends.insert(outcomes.swap_remove(0).2);
+        }
+    }
+    assert_eq!(ends.len(), 4);
+}
+
+/// Checks that a replay compares what is trained with what a checkpoint holds, and not only what
+/// was rounded from it.
+#[test]
+fn a_replay_sees_masters_of_other_bits_behind_the_same_rounded_weights() {
+    let log = log();
+    let whole = tempfile::tempdir().unwrap();
+    run_in(begin(whole.path()));
+    let publish = PublishConfig {
+        precision: Precision::Bf16,
+        full_every: 1,
+    };
+    let logs = Logs {
+        publish,
+        ..(&log).into()
+    };
+    run_process(whole.path(), usize::MAX, logs).unwrap();
+    let path = whole
+        .path()
+        .join(format!("checkpoints/lead/{STEPS}/manifest.json"));
+    let text = std::fs::read_to_string(&path).unwrap();
+    let mut manifest: CheckpointManifest = serde_json::from_str(&text).unwrap();
+    let masters = manifest.masters_sha256.replace(sha256(b"others")).unwrap();
+    let name = format!("masters-{}.safetensors", &masters.to_string()[..16]);
+    let bytes = std::fs::read(path.with_file_name(name)).unwrap();
+    assert_eq!(sha256(&bytes), masters);
+    std::fs::write(&path, serde_json::to_string(&manifest).unwrap()).unwrap();
+    let found = replayed(whole.path(), &log, &CpuOnly).deviation.unwrap();
+    assert_eq!(found.update, UpdateNumber(STEPS - 1));
+    assert!(found.detail.contains(&masters.to_string()), "{found:?}");
 }
 
 /// Checks that a replay ends at a plan that is missing, unreadable or of another update, and that
