@@ -10,7 +10,7 @@ use vintage_settings::RunConfig;
 
 /// Settings that a resumed run may change: they affect neither past updates nor the meaning of
 /// their plans. The key of a section means all its settings.
-const SAFE: [&str; 18] = [
+const SAFE: [&str; 19] = [
     "learner.steps",
     "learner.recompute",
     // Plans record what was refused.
