@@ -30,7 +30,7 @@ use crate::{
 /// Number of prompts that are answered between two reports of progress.
 const TOGETHER: usize = 16;
 
-/// What is to be evaluated, and how.
+/// Model or versions to evaluate, and how.
 #[derive(Debug, Clone)]
 pub struct EvalRequest {
     /// Folder of a run or of a model, or `hf://NAME`.

@@ -31,7 +31,7 @@ pub struct SamplesRequest {
     pub folder: PathBuf,
     /// Learner whose updates are meant; `None` for the lead.
     pub learner: Option<Name>,
-    /// Which rollouts come first.
+    /// Order of the rollouts.
     pub order: Order,
     /// Takes only rollouts that this update trained.
     pub update: Option<UpdateNumber>,

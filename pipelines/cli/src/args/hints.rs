@@ -46,13 +46,14 @@ const ASIDE: [&str; 6] = [
     "CHANGELOG.md",
 ];
 /// Last parts of dotted names that are files, tensors or Kafka options and not settings.
-const NO_SETTINGS: [&str; 11] = [
+const NO_SETTINGS: [&str; 12] = [
     "ms",
     "json",
     "jsonl",
     "toml",
     "rs",
     "safetensors",
+    "delta",
     "parquet",
     "html",
     "weight",

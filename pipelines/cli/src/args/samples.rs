@@ -42,26 +42,26 @@ pub(crate) struct SamplesArgs {
     pub(crate) name: Option<Name>,
 }
 
-/// Which rollouts come first: at most one of these.
+/// Order of the rollouts: at most one of these.
 #[derive(Debug, Args)]
 #[group(multiple = false)]
 struct OrderArgs {
-    /// Those sampled last. [default]
+    /// Rollouts sampled last. [default]
     #[arg(long)]
     last: bool,
-    /// Those with the highest rewards.
+    /// Rollouts with the highest rewards.
     #[arg(long)]
     best: bool,
-    /// Those with the lowest rewards.
+    /// Rollouts with the lowest rewards.
     #[arg(long)]
     worst: bool,
-    /// Those with the most tokens.
+    /// Rollouts with the most tokens.
     #[arg(long)]
     longest: bool,
 }
 
 impl SamplesArgs {
-    /// Which rollouts come first.
+    /// Order of the rollouts.
     pub(crate) fn order(&self) -> Order {
         match &self.order {
             OrderArgs { best: true, .. } => Order::Best,

@@ -5,7 +5,7 @@ use vintage_trajectory::Rows;
 
 use super::sample::Sample;
 
-/// Which rollouts come first.
+/// Order of rollouts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
     /// Sampled last.

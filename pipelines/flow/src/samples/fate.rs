@@ -1,4 +1,4 @@
-//! What a learner did with the groups of samples.
+//! Fates of samples: trained, refused, or neither.
 
 use std::collections::HashMap;
 
@@ -13,7 +13,7 @@ use crate::error::Result;
 /// Plans that are read at the same time: a bucket takes tens of milliseconds for each.
 const READ_AHEAD: usize = 16;
 
-/// What a learner did with a rollout's group.
+/// Decision of a learner about a rollout's group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "fate", rename_all = "snake_case")]
 pub enum Fate {

@@ -12,14 +12,14 @@ use super::fate::Fate;
 /// Archived rollout, with what became of it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Sample {
-    /// What the learner did with the rollout's group.
+    /// Decision of the learner about the rollout's group.
     #[serde(flatten)]
     pub fate: Fate,
     /// Reward of the completion.
     pub reward: f32,
     /// Parts of the reward, as the reward command named them.
     pub reward_parts: BTreeMap<String, f32>,
-    /// Why the completion ended: `stop`, `length`, or the engine's own word.
+    /// End of the completion: `stop`, `length`, or the engine's own word.
     pub finish_reason: String,
     /// Number of completion tokens.
     pub tokens: u64,
