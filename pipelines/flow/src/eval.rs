@@ -22,7 +22,6 @@ use crate::{
     event::{Events, RunEvent},
     exam::Exam,
     folder::{config_file, learner_config},
-    preflight::check_answers,
     prompts::PromptSets,
     published::published,
 };
@@ -107,12 +106,10 @@ async fn evaluate(
         setting: "prompts.heldout".to_owned(),
         reason: "there are no held-out prompts: name a file with --prompts".to_owned(),
     })?;
-    let reward = vintage_rollout::open_reward(&config.rollout)?;
-    check_answers(&*reward, &prompts)?;
-    drop(reward);
     let opened = open(request, config, events).await?;
     let count = request.count.unwrap_or(prompts.len());
     let mut exam = Exam::new(opened.engine, config, prompts, count)?;
+    exam.check_answers()?;
     let mut versions = Vec::new();
     for version in &opened.versions {
         let started = Instant::now();

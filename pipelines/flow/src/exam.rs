@@ -13,6 +13,7 @@ use vintage_trajectory::GroupId;
 
 use crate::{
     error::{Error, Result},
+    preflight::check_answers,
     prepared::start_environment,
 };
 
@@ -70,6 +71,11 @@ impl Exam {
             max_tokens: config.rollout.max_tokens,
             seed: config.seed,
         })
+    }
+
+    /// Refuses prompts whose known answers the reward cannot compare with.
+    pub(crate) fn check_answers(&self) -> Result<()> {
+        check_answers(&*self.reward, &self.prompts)
     }
 
     /// Number of prompts.

@@ -45,6 +45,10 @@ pub(crate) struct SamplesArgs {
 /// Order of the rollouts: at most one of these.
 #[derive(Debug, Args)]
 #[group(multiple = false)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "flags of which clap takes one"
+)]
 struct OrderArgs {
     /// Rollouts sampled last. [default]
     #[arg(long)]
