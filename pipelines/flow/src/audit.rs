@@ -168,7 +168,19 @@ fn root(folder: Option<&Path>, config: &RunConfig) -> Result<Store> {
 mod tests {
     use vintage_settings::RunConfig;
 
-    use super::{AuditRequest, audit};
+    use super::{Audit, AuditRequest, Path, Result, audit};
+
+    async fn audited(folder: &Path) -> Result<Audit> {
+        let request = AuditRequest {
+            folder: Some(folder.to_owned()),
+            config: RunConfig::default(),
+            learner: None,
+            offline: true,
+            deep: false,
+            question: None,
+        };
+        audit(&request).await
+    }
 
     #[tokio::test]
     async fn a_folder_with_nothing_but_journals_is_no_run() {
@@ -176,15 +188,7 @@ mod tests {
         let journals = folder.path().join("producers");
         std::fs::create_dir(&journals).unwrap();
         std::fs::write(journals.join("local-a-1.acks"), "0\n1\n").unwrap();
-        let scope = AuditRequest {
-            folder: Some(folder.path().to_owned()),
-            config: RunConfig::default(),
-            learner: None,
-            offline: true,
-            deep: false,
-            question: None,
-        };
-        let error = audit(&scope).await.unwrap_err();
+        let error = audited(folder.path()).await.unwrap_err();
         assert!(error.is_usage(), "{error}");
         let message = error.to_string();
         assert!(
@@ -197,15 +201,7 @@ mod tests {
     #[tokio::test]
     async fn a_folder_that_is_not_there_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let scope = AuditRequest {
-            folder: Some(folder.path().join("none")),
-            config: RunConfig::default(),
-            learner: None,
-            offline: true,
-            deep: false,
-            question: None,
-        };
-        let error = audit(&scope).await.unwrap_err();
+        let error = audited(&folder.path().join("none")).await.unwrap_err();
         assert!(error.is_usage(), "{error}");
         assert!(error.to_string().contains("is no folder"), "{error}");
     }

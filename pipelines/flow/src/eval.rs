@@ -11,9 +11,6 @@ use std::{
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use vintage_control::{Name, PolicyVersion};
-use vintage_hub::HubModel;
-use vintage_local::{LocalEngine, LocalModel};
-use vintage_model::ModelFolder;
 use vintage_settings::RunConfig;
 
 pub use self::score::{Interval, Score};
@@ -21,7 +18,9 @@ use crate::{
     error::{Error, Result},
     event::{Events, RunEvent},
     exam::Exam,
-    folder::{config_file, learner_config},
+    folder::open_store,
+    learner_of::learner_of,
+    opened::{Opened, is_run, open},
     prompts::PromptSets,
     published::published,
 };
@@ -106,12 +105,19 @@ async fn evaluate(
         setting: "prompts.heldout".to_owned(),
         reason: "there are no held-out prompts: name a file with --prompts".to_owned(),
     })?;
-    let opened = open(request, config, events).await?;
+    let (what, learner) = (&request.what, request.learner.as_ref());
+    let first = request.versions.first().copied();
+    let Opened { engine, of_run } = open(what, learner, first, events).await?;
+    let policy = of_run.as_ref().map(|found| found.policy.clone());
+    let mut asked = vec![of_run.map_or(PolicyVersion::ZERO, |found| found.version)];
+    for version in request.versions.iter().skip(1) {
+        asked.push(published(what, learner, Some(*version)).await?.version);
+    }
     let count = request.count.unwrap_or(prompts.len());
-    let mut exam = Exam::new(opened.engine, config, prompts, count)?;
+    let mut exam = Exam::new(engine, config, prompts, count)?;
     exam.check_answers()?;
     let mut versions = Vec::new();
-    for version in &opened.versions {
+    for version in &asked {
         let started = Instant::now();
         exam.load(*version).await?;
         let mut answers = [Vec::new(), Vec::new()];
@@ -120,10 +126,7 @@ async fn evaluate(
             let places = begin..(begin + TOGETHER).min(exam.count());
             let done = places.end as u64;
             for (answers, (temperature, samples)) in answers.iter_mut().zip(drawn) {
-                answers.extend(
-                    exam.answers_to(places.clone(), temperature, samples)
-                        .await?,
-                );
+                answers.extend(exam.answers(places.clone(), temperature, samples).await?);
             }
             let _nobody_listens = events.send(RunEvent::Examined {
                 version: *version,
@@ -133,7 +136,7 @@ async fn evaluate(
         }
         let [greedy, sampled] = answers.map(|answers| Score::of(&answers));
         versions.push(EvaluatedVersion {
-            version: opened.policy.is_some().then_some(*version),
+            version: policy.is_some().then_some(*version),
             greedy,
             sampled,
             seconds: started.elapsed().as_secs_f64(),
@@ -143,7 +146,7 @@ async fn evaluate(
     exam.close().await;
     Ok(Evaluation {
         of: request.what.display().to_string(),
-        policy: opened.policy,
+        policy,
         prompts,
         samples: request.samples,
         temperature: request.temperature,
@@ -152,74 +155,14 @@ async fn evaluate(
     })
 }
 
-/// Model that answers, with the versions that are asked for.
-struct Opened {
-    engine: LocalEngine,
-    policy: Option<Name>,
-    versions: Vec<PolicyVersion>,
-}
-
-async fn open(request: &EvalRequest, config: &RunConfig, events: &Events) -> Result<Opened> {
-    let what = &request.what;
-    if is_run(what) {
-        let learner = request.learner.as_ref();
-        let mut newest = published(what, learner, request.versions.first().copied()).await?;
-        let mut versions = vec![newest.version];
-        for version in request.versions.iter().skip(1) {
-            newest = published(what, learner, Some(*version)).await?;
-            versions.push(newest.version);
-        }
-        let policy = newest.policy;
-        let engine = LocalEngine::open(newest.weights, policy.clone(), versions[0]).await?;
-        return Ok(Opened {
-            engine,
-            policy: Some(policy),
-            versions,
-        });
-    }
-    let hub = HubModel::of(what)?;
-    if hub.is_none() && !what.join("config.json").is_file() {
-        return Err(Error::Folder {
-            path: what.clone(),
-            reason: "is neither a run's folder (config.toml) nor a model's (config.json)"
-                .to_owned(),
-        });
-    }
-    if request.learner.is_some() || !request.versions.is_empty() {
-        return Err(Error::Folder {
-            path: what.clone(),
-            reason: "is a model and no run, so it has no learners and versions: leave --name and \
-                     --policy-version out"
-                .to_owned(),
-        });
-    }
-    if let Some(hub) = hub {
-        let progress = |phase| {
-            let _nobody_listens = events.send(RunEvent::Phase(phase));
-        };
-        vintage_hub::fetch_missing(&hub, ModelFolder::WANTED, &progress).await?;
-    }
-    let policy = config.learner.policy.clone();
-    let model = LocalModel::open(what.clone(), policy.clone()).await?;
-    Ok(Opened {
-        engine: LocalEngine::of_model(model, policy),
-        policy: None,
-        versions: vec![PolicyVersion::ZERO],
-    })
-}
-
-/// Returns true if `what` is the folder of a run.
-pub fn is_run(what: &Path) -> bool {
-    config_file(what).is_file()
-}
-
-/// Returns the settings file of a learner of a run.
+/// Returns the settings file of a learner of a run, the lead's if no name is given; `None` for a model.
 ///
 /// # Errors
 /// The run has no such learner.
-pub fn learner_settings(run: &Path, learner: &Name) -> Result<PathBuf> {
-    learner_config(run, learner)?.ok_or_else(|| Error::Folder {
-        path: run.to_owned(),
-        reason: format!("has no learner {learner}"),
-    })
+pub async fn settings_of(what: &Path, learner: Option<&Name>) -> Result<Option<PathBuf>> {
+    if !is_run(what) {
+        return Ok(None);
+    }
+    let found = learner_of(what, &open_store(what)?, learner).await?;
+    Ok(Some(found.config))
 }

@@ -65,7 +65,8 @@ impl Evaluator {
 
     /// Returns the mean reward with one completion per prompt.
     async fn mean(&mut self, temperature: f32) -> Result<f64> {
-        let answers = self.exam.answers(temperature, 1).await?;
+        let all = 0..self.exam.count();
+        let answers = self.exam.answers(all, temperature, 1).await?;
         let total: f64 = answers.iter().flatten().map(|answer| answer.reward).sum();
         Ok(total / answers.len().max(1) as f64)
     }

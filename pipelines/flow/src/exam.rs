@@ -1,6 +1,6 @@
 //! Rewards of one version's answers to held-out prompts.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use vintage_control::PolicyVersion;
 use vintage_local::LocalEngine;
@@ -91,20 +91,11 @@ impl Exam {
         Ok(())
     }
 
-    /// Has each prompt answered `samples` times by the version loaded, and returns the answers of each
-    /// prompt. Temperature 0 takes the likeliest token.
+    /// Has each of the prompts at these places answered `samples` times by the version loaded, and
+    /// returns the answers of each. Temperature 0 takes the likeliest token.
     pub(crate) async fn answers(
         &mut self,
-        temperature: f32,
-        samples: u16,
-    ) -> Result<Vec<Vec<Judged>>> {
-        self.answers_to(0..self.count, temperature, samples).await
-    }
-
-    /// Answers of the prompts at these places, as [`Self::answers`] gives them.
-    pub(crate) async fn answers_to(
-        &mut self,
-        places: std::ops::Range<usize>,
+        places: Range<usize>,
         temperature: f32,
         samples: u16,
     ) -> Result<Vec<Vec<Judged>>> {

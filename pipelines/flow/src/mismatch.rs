@@ -16,8 +16,8 @@ use self::draw::Draw;
 use crate::{
     archive_source::archive_of_run,
     error::{Error, Result},
-    folder::{learner_config, open_store},
-    replay::lead,
+    folder::open_store,
+    learner_of::learner_of,
     version_zero::companions,
 };
 
@@ -96,13 +96,8 @@ pub async fn mismatch(request: &MismatchRequest) -> Result<MismatchReport> {
         reason,
     };
     let store = open_store(folder)?;
-    let learner = match &request.learner {
-        Some(name) => name.clone(),
-        None => lead(folder, &store).await?,
-    };
-    let file = learner_config(folder, &learner)?
-        .ok_or_else(|| refuse(format!("has no learner {learner}")))?;
-    let config = vintage_config::read(&file)?;
+    let learner = learner_of(folder, &store, request.learner.as_ref()).await?;
+    let config = vintage_config::read(&learner.config)?;
     let policy = config.learner.policy.clone();
     let (reader, _) = archive_of_run(&config, &store, true).await?;
     let weights = Weights::new(store, policy.clone());

@@ -7,9 +7,10 @@ use vintage_store::Weights;
 
 use crate::{
     error::{Error, Result},
-    folder::{followers, learner_config, open_store},
+    folder::open_store,
+    learner_of::learner_of,
     prune::pruned_by,
-    replay::{lead, listed},
+    replay::listed,
 };
 
 /// Version of a policy that a run has published.
@@ -41,22 +42,8 @@ pub(crate) async fn published(
         ));
     }
     let store = open_store(folder)?;
-    let learner = match learner {
-        Some(name) => name.clone(),
-        None => lead(folder, &store).await?,
-    };
-    let Some(config) = learner_config(folder, &learner)? else {
-        let mut known = vec![lead(folder, &store).await?.to_string()];
-        for file in followers(folder)? {
-            known.push(vintage_config::read(&file)?.learner.name.to_string());
-        }
-        let known = listed(&known);
-        return Err(refuse(
-            folder,
-            format!("has no learner {learner}: there are {known}"),
-        ));
-    };
-    let policy = vintage_config::read(&config)?.learner.policy;
+    let learner = learner_of(folder, &store, learner).await?;
+    let policy = vintage_config::read(&learner.config)?.learner.policy;
     let weights = Weights::new(store, policy.clone());
     let there = weights.versions().await?;
     if let Some(wanted) = version.filter(|wanted| !there.contains(wanted)) {

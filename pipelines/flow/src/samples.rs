@@ -8,7 +8,7 @@ mod sample;
 use std::path::PathBuf;
 
 use vintage_archive::Filter;
-use vintage_control::{Name, PolicyVersion, UpdateNumber};
+use vintage_control::{Name, UpdateNumber};
 use vintage_store::Records;
 
 use self::{chosen::Chosen, fate::plans_of};
@@ -20,8 +20,8 @@ pub use self::{
 use crate::{
     archive_source::archive_of_run,
     error::{Error, Result},
-    folder::{learner_config, open_store},
-    replay::lead,
+    folder::open_store,
+    learner_of::learner_of,
 };
 
 /// Rollouts to show.
@@ -55,20 +55,16 @@ pub async fn samples(request: &SamplesRequest) -> Result<Vec<Sample>> {
         reason,
     };
     let store = open_store(folder)?;
-    let learner = match &request.learner {
-        Some(name) => name.clone(),
-        None => lead(folder, &store).await?,
-    };
-    let file = learner_config(folder, &learner)?
-        .ok_or_else(|| refuse(format!("has no learner {learner}")))?;
-    let config = vintage_config::read(&file)?;
+    let learner = learner_of(folder, &store, request.learner.as_ref()).await?;
+    let config = vintage_config::read(&learner.config)?;
     let (reader, _) = archive_of_run(&config, &store, true).await?;
-    let records = Records::new(store, learner.clone());
+    let records = Records::new(store, learner.name.clone());
     let mut chosen = Chosen::new(request.order, request.count);
     if let Some(update) = request.update {
         let plan = records.plan(update).await?.ok_or_else(|| {
             refuse(format!(
-                "has no plan of update {update} of learner {learner}"
+                "has no plan of update {update} of learner {}",
+                learner.name
             ))
         })?;
         let own = plan.groups.iter().filter(|group| group.source.is_none());
@@ -95,9 +91,4 @@ pub async fn samples(request: &SamplesRequest) -> Result<Vec<Sample>> {
     }
     plans_of(&records, request.update, &mut samples).await?;
     Ok(samples)
-}
-
-/// Returns the staleness of a version that sampled, measured from `newest`.
-fn staleness(newest: PolicyVersion, sampled: PolicyVersion) -> u64 {
-    newest.0.saturating_sub(sampled.0)
 }

@@ -8,17 +8,15 @@ use std::{
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use vintage_control::{Name, PolicyVersion};
-use vintage_hub::HubModel;
-use vintage_local::{LocalEngine, LocalModel};
-use vintage_model::ModelFolder;
+use vintage_local::LocalModel;
 use vintage_serve::{ServeSetup, Server};
 use vintage_store::label;
 
 use crate::{
     error::{Error, Result},
-    event::{Events, RunEvent},
-    folder::config_file,
-    published::{PublishedVersion, published},
+    event::Events,
+    opened::{Opened, open},
+    published::PublishedVersion,
 };
 
 /// Label of weights that no run has published, as vLLM has it.
@@ -72,7 +70,7 @@ pub async fn serve(
     listening: impl FnOnce(&Listening) + Send,
 ) -> Result<u64> {
     let opened = tokio::select! {
-        opened = open(options, events) => opened?,
+        opened = open_served(options, events) => opened?,
         () = stop.cancelled() => return Err(Error::Interrupted),
     };
     let (model, policy, version, label) = opened;
@@ -99,60 +97,26 @@ pub async fn serve(
     Ok(server.run(stop.clone()).await)
 }
 
-type Opened = (LocalModel, Option<Name>, Option<PolicyVersion>, String);
+type Served = (LocalModel, Option<Name>, Option<PolicyVersion>, String);
 
-async fn open(options: &ServeOptions, events: &Events) -> Result<Opened> {
-    let what = &options.what;
-    let hub = HubModel::of(what)?;
-    let is_model = hub.is_some() || (what.join("config.json").is_file() && !is_run(what));
-    if !is_model && !is_run(what) {
-        return Err(Error::Folder {
-            path: what.clone(),
-            reason: "is neither a run's folder (config.toml) nor a model's (config.json)"
-                .to_owned(),
-        });
-    }
-    if !is_model {
-        let (learner, version) = (options.learner.as_ref(), options.version);
-        let PublishedVersion {
-            weights,
-            policy,
-            version,
-        } = published(what, learner, version).await?;
-        let gone = || Error::Vanished {
-            policy: policy.clone(),
-            version,
-        };
-        let manifest = weights.manifest(version).await?.ok_or_else(gone)?;
-        let label = label(&policy, version, manifest.weights_sha256);
-        let engine = LocalEngine::open(weights, policy.clone(), version).await?;
-        return Ok((engine.model(), Some(policy), Some(version), label));
-    }
-    if options.learner.is_some() || options.version.is_some() {
-        return Err(Error::Folder {
-            path: what.clone(),
-            reason:
-                "is a model and no run, so it has no learners and versions: leave --learner and \
-                     --policy-version out"
-                    .to_owned(),
-        });
-    }
-    if let Some(hub) = hub {
-        let progress = |phase| {
-            let _nobody_listens = events.send(RunEvent::Phase(phase));
-        };
-        vintage_hub::fetch_missing(&hub, ModelFolder::WANTED, &progress).await?;
-    }
-    // The name is for errors only.
-    let policy = "model"
-        .parse()
-        .map_err(|error| Error::Bug(format!("{error}")))?;
-    let model = LocalModel::open(what.clone(), policy).await?;
-    Ok((model, None, None, DEFAULT.to_owned()))
-}
-
-fn is_run(folder: &Path) -> bool {
-    config_file(folder).is_file() || folder.join("plans").is_dir()
+async fn open_served(options: &ServeOptions, events: &Events) -> Result<Served> {
+    let (learner, version) = (options.learner.as_ref(), options.version);
+    let Opened { engine, of_run } = open(&options.what, learner, version, events).await?;
+    let Some(PublishedVersion {
+        weights,
+        policy,
+        version,
+    }) = of_run
+    else {
+        return Ok((engine.model(), None, None, DEFAULT.to_owned()));
+    };
+    let gone = || Error::Vanished {
+        policy: policy.clone(),
+        version,
+    };
+    let manifest = weights.manifest(version).await?.ok_or_else(gone)?;
+    let label = label(&policy, version, manifest.weights_sha256);
+    Ok((engine.model(), Some(policy), Some(version), label))
 }
 
 /// Returns the last part of a path, by which requests name the model.

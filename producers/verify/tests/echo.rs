@@ -29,6 +29,7 @@ fn a_question_said_again_is_no_answer() {
         ("Simplify \\sqrt{12}.", "\\boxed{\\sqrt{12}}", "2\\sqrt{3}"),
         ("Factor $x^2-1$.", "x^2 - 1", "(x-1)(x+1)"),
         ("What is 2^{10}?", "\\boxed{2^{10}}", "1024"),
+        ("Add 1,2 and 3.", "1 + 2 + 3", "6"),
         ("What is 1,200 \\times 3?", "\\boxed{1200 \\cdot 3}", "3600"),
     ] {
         assert!(!judged(question, completion, answer), "{completion}");

@@ -4,21 +4,14 @@ use std::fmt::Write as _;
 
 use anyhow::Result;
 use vintage_control::PolicyVersion;
-use vintage_flow::{
-    config_file,
-    eval::{EvalRequest, Evaluation, Score, eval as evaluate, is_run, learner_settings},
-};
+use vintage_flow::eval::{EvalRequest, Evaluation, Score, eval as evaluate, settings_of};
 
 use super::Context;
 use crate::{args::EvalArgs, exit::CommandOutcome, output::table};
 
 /// Runs `vintage eval RUN|MODEL`.
 pub(crate) async fn eval(args: &EvalArgs, context: &Context) -> Result<CommandOutcome> {
-    let recorded = is_run(&args.what).then(|| config_file(&args.what));
-    let recorded = match (&args.name, recorded) {
-        (Some(name), Some(_)) => Some(learner_settings(&args.what, name)?),
-        (_, recorded) => recorded,
-    };
+    let recorded = settings_of(&args.what, args.name.as_ref()).await?;
     let path = |path: &std::path::Path| path.display().to_string();
     let model = recorded.is_none().then(|| path(&args.what));
     let prompts = args.prompts.as_deref().map(path);

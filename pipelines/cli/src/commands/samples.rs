@@ -73,7 +73,7 @@ fn text(sample: &Sample, full: bool) -> String {
             }
         };
         let shown = if full {
-            shown.trim_end().replace('\n', "\n              ")
+            whole(&shown)
         } else {
             shortened(&shown, LINE)
         };
@@ -104,5 +104,30 @@ fn fate(fate: &Fate) -> String {
         }
         Fate::Rejected { update, reason } => format!("; rejected before update {update}: {reason}"),
         Fate::Pending => "; not trained so far".to_owned(),
+    }
+}
+
+/// Returns a text with its line breaks, indented. Other control characters, with which a completion
+/// could steer the terminal, are spelled out.
+fn whole(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for char in text.trim_end().chars() {
+        match char {
+            '\n' => shown.push_str("\n              "),
+            '\t' => shown.push(char),
+            char if char.is_control() => shown.extend(char.escape_default()),
+            char => shown.push(char),
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::whole;
+
+    #[test]
+    fn a_whole_text_keeps_its_lines_and_steers_no_terminal() {
+        assert_eq!(whole("a\n\tb\u{1b}[2J\n"), "a\n              \tb\\u{1b}[2J");
     }
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use vintage_control::{Plan, UpdateNumber};
 use vintage_store::Records;
 
-use super::{sample::Sample, staleness};
+use super::sample::Sample;
 use crate::error::Result;
 
 /// Plans that are read at the same time: a bucket takes tens of milliseconds for each.
@@ -70,7 +70,7 @@ fn enter(plan: &Plan, open: &mut HashMap<String, Vec<usize>>, samples: &mut [Sam
             let oldest = sample.oldest_version.unwrap_or(newest);
             sample.fate = Fate::Trained {
                 update: plan.update(),
-                staleness: staleness(newest, oldest),
+                staleness: newest.0.saturating_sub(oldest.0),
             };
         }
     }

@@ -3,7 +3,9 @@
 
 use super::{
     fuel::{Fuel, Stop},
-    lex, parse,
+    lex,
+    numeral::{Separators, read_numeral},
+    parse,
     rational::Rational,
     tree::Tree,
     wording::{without_bold, without_end_marks, without_name},
@@ -78,17 +80,19 @@ fn leaves<'a>(tree: &'a Tree, numbers: &mut Vec<&'a Rational>) {
 
 /// Returns the numbers that are written in a text with digits.
 fn numbers_of(text: &str) -> Result<Vec<Rational>, Stop> {
-    let is_part = |char: char| char.is_ascii_digit() || char == '.' || char == ',';
+    let separators = Separators {
+        commas: true,
+        spaces: false,
+    };
     let mut fuel = Fuel::full();
     let mut numbers = Vec::new();
-    for run in text.split(|char| !is_part(char)) {
-        let run = run.trim_matches(['.', ',']).replace(',', "");
-        if run.is_empty() || run.matches('.').count() > 1 {
-            continue;
-        }
-        let places = run.split_once('.').map_or(0, |(_, places)| places.len());
-        let digits = run.replace('.', "");
-        numbers.push(Rational::decimal(&digits, -(places as i64), &mut fuel)?);
+    let mut rest = text;
+    while let Some(at) = rest.find(|char: char| char.is_ascii_digit()) {
+        rest = &rest[at..];
+        let read = read_numeral(rest, separators, &mut fuel)?;
+        let length = read.as_ref().map_or(1, |(_, _, length)| *length);
+        numbers.extend(read.map(|(number, ..)| number));
+        rest = &rest[length..];
     }
     Ok(numbers)
 }
