@@ -33,9 +33,9 @@ pub(crate) use samples::SamplesArgs;
 pub(crate) use selection::SelectionArgs;
 pub(crate) use serve::ServeArgs;
 pub(crate) use verbs::{
-    ArchiveArgs, AuditArgs, CompletionsArgs, ConfigCommand, ConfigShowArgs, DoctorArgs, ExportArgs,
-    LearnArgs, ParityArgs, ReplayArgs, ReportArgs, RoleArgs, RolloutArgs, RunArgs, TopicsArgs,
-    TopicsCommand, Variant, WeighArgs,
+    ArchiveArgs, AuditArgs, CompletionsArgs, ConfigCommand, ConfigExplainArgs, ConfigShowArgs,
+    DoctorArgs, ExportArgs, InitArgs, LearnArgs, ParityArgs, ReplayArgs, ReportArgs, RoleArgs,
+    RolloutArgs, RunArgs, TopicsArgs, TopicsCommand, Variant, WeighArgs,
 };
 
 const AFTER: &str = "\
@@ -136,6 +136,7 @@ pub(crate) enum Verb {
     /// Shows the configuration and where each value comes from.
     #[command(subcommand)]
     Config(ConfigCommand),
+    Init(InitArgs),
     Bench(BenchArgs),
     Completions(CompletionsArgs),
 }

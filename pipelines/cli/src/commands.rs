@@ -86,6 +86,7 @@ pub(crate) async fn execute(verb: Verb, context: &Context) -> Result<CommandOutc
         Verb::Broker(args) => broker::broker(&args.command, context).await,
         Verb::Doctor(args) => doctor::doctor(&args, context).await,
         Verb::Config(command) => config::config(&command, context),
+        Verb::Init(args) => config::init(&args),
         Verb::Bench(args) => bench::bench(&args.command, context).await,
         Verb::Completions(args) => completions::completions(&args),
     }

@@ -18,6 +18,7 @@
 //! ```
 
 mod error;
+mod explain;
 mod key;
 mod layers;
 mod origin;
@@ -36,6 +37,7 @@ mod tests;
 mod variable;
 
 pub use error::{Change, ConfigError, Problem, SettingFault};
+pub use explain::{Explained, explained, template};
 pub use key::{ENV_PREFIX, Key};
 pub use layers::Layers;
 pub use origin::Origin;

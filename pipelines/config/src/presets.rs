@@ -19,8 +19,22 @@ pub fn find(name: &str) -> Option<&'static str> {
         .map(|(_, text)| *text)
 }
 
+/// Returns the first sentence of a preset's introduction.
+pub fn summary(name: &str) -> Option<String> {
+    let lines = find(name)?.lines();
+    let introduction = lines.map_while(|line| line.strip_prefix('#'));
+    let introduction: Vec<_> = introduction.map(str::trim).collect();
+    let introduction = introduction.join(" ");
+    let sentence = introduction.split_once(". ");
+    Some(
+        sentence
+            .map_or(introduction.as_str(), |(first, _)| first)
+            .to_owned(),
+    )
+}
+
 /// Data files that presets refer to, by path below `presets/`.
-const DATA: [(&str, &str); 2] = [
+const DATA: [(&str, &str); 3] = [
     (
         "chain6/train.jsonl",
         include_str!("../../presets/chain6/train.jsonl"),

@@ -429,8 +429,38 @@ pub(crate) struct DoctorArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
     Show(ConfigShowArgs),
+    Explain(ConfigExplainArgs),
     /// Lists the presets that ship with the program.
     Presets,
+}
+
+const CONFIG_EXPLAIN: &str = "\
+Examples:
+  vintage config explain gate.max_staleness   one setting
+  vintage config explain learner.replay       a section
+  vintage config explain lr                   every setting of that name";
+
+/// Prints what settings mean, with their defaults.
+#[derive(Debug, Args)]
+#[command(after_long_help = CONFIG_EXPLAIN)]
+pub(crate) struct ConfigExplainArgs {
+    /// Setting, section, or last part of a setting's name; all if not given.
+    #[arg(value_name = "KEY")]
+    pub(crate) key: Option<String>,
+}
+
+const INIT: &str = "\
+Examples:
+  vintage init                 vintage.toml in this folder
+  vintage init mine.toml && vintage run -c mine.toml";
+
+/// Writes a file with every setting, explained and commented out, to edit and pass with -c.
+#[derive(Debug, Args)]
+#[command(after_long_help = INIT)]
+pub(crate) struct InitArgs {
+    /// File to write; it must not exist.
+    #[arg(value_name = "FILE", default_value = "vintage.toml")]
+    pub(crate) file: PathBuf,
 }
 
 const CONFIG_SHOW: &str = "\
