@@ -6,13 +6,16 @@ use std::{path::Path, time::Duration};
 use anyhow::{Result, ensure};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use serde_json::Value;
-use vintage_tests::{Running, number, place, replayed, run, vintage};
+use vintage_tests::{Running, both, number, place, replayed, run, vintage};
 
 const KILLS: usize = 10;
 const STEPS: u64 = 150;
 const GROUPS_PER_UPDATE: u64 = 16;
 
-fn command(out: &Path, broker: &str) -> std::process::Command {
+/// Groups of earlier updates in each update, two steps on each batch and a penalty, up to update 90.
+const REMIX: &[&str] = &["--preset", "remix", "--set", "learner.reincarnation.at=90"];
+
+fn command(out: &Path, broker: &str, more: &[&str]) -> std::process::Command {
     let mut command = vintage(["run", "--output", "json", "--out"]);
     command.arg(out).args(["--steps", &STEPS.to_string()]);
     command.args([
@@ -22,14 +25,15 @@ fn command(out: &Path, broker: &str) -> std::process::Command {
         "warm_start.steps=50",
     ]);
     command.args(["--set", "evaluation.prompts=32"]);
+    command.args(more);
     command
 }
 
 /// Kills ten processes, lets the eleventh finish, and returns its summary.
-fn killed_ten_times(out: &Path, broker: &str, seed: u64) -> Result<Value> {
+fn killed_ten_times(out: &Path, broker: &str, seed: u64, more: &[&str]) -> Result<Value> {
     let mut random = StdRng::seed_from_u64(seed);
     for kill in 0..KILLS {
-        let mut process = Running::start(command(out, broker))?;
+        let mut process = Running::start(command(out, broker, more))?;
         // One process in five is killed before training: while warming up, starting the broker,
         // recovering.
         let early = random.random_ratio(1, 5);
@@ -49,13 +53,13 @@ fn killed_ten_times(out: &Path, broker: &str, seed: u64) -> Result<Value> {
             process.kill()?;
         }
     }
-    run(command(out, broker))?.json()
+    run(command(out, broker, more))?.json()
 }
 
-fn check(out: &Path, summary: &Value) -> Result<()> {
+fn check(out: &Path, summary: &Value, groups_per_update: u64) -> Result<()> {
     let trained = number(summary, "trained")?;
     ensure!(
-        trained == STEPS * GROUPS_PER_UPDATE,
+        trained == STEPS * groups_per_update,
         "{trained} groups trained"
     );
     let rejected = summary["rejected"]
@@ -80,14 +84,29 @@ fn check(out: &Path, summary: &Value) -> Result<()> {
 #[test]
 fn killed_on_the_embedded_broker() -> Result<()> {
     let (_folder, out) = place()?;
-    let summary = killed_ten_times(&out, "embedded", 11)?;
-    check(&out, &summary)
+    let summary = killed_ten_times(&out, "embedded", 11, &[])?;
+    check(&out, &summary, GROUPS_PER_UPDATE)
 }
 
 #[test]
 fn killed_on_a_real_kafka() -> Result<()> {
     let (_folder, out) = place()?;
-    let summary = killed_ten_times(&out, "local", 13)?;
+    let summary = killed_ten_times(&out, "local", 13, &[])?;
     ensure!(number(&summary, "lost")? == 0, "{summary}");
-    check(&out, &summary)
+    check(&out, &summary, GROUPS_PER_UPDATE)
+}
+
+/// Checks that what is used again is used again after a kill, too, and counted once.
+#[test]
+fn killed_while_groups_are_used_again() -> Result<()> {
+    let (_folder, out) = place()?;
+    let summary = killed_ten_times(&out, "embedded", 17, REMIX)?;
+    // 40 % of 16 groups are used again.
+    check(&out, &summary, 10)?;
+    let audited = both(&out, None)?;
+    ensure!(audited["holds"] == true, "{audited}");
+    // The first update has nothing to use again, the last 60 use nothing.
+    let reused = number(&audited["learners"]["lead"], "reused")?;
+    ensure!(reused == 89 * 6, "{reused}");
+    Ok(())
 }

@@ -179,7 +179,7 @@ for learner in everybody:
     start = {}
     if os.path.exists(path := f"{FOLDER}/starts/{learner}.json"):
         start = {(at["incarnation"], at["partition"]): at["offset"] for at in load(path)["partitions"]}
-    trained, rejected, fates, named, uncounted = 0, collections.Counter(), {}, {}, 0
+    trained, reused, rejected, fates, named, uncounted = 0, 0, collections.Counter(), {}, {}, 0
     gone = set()  # groups in plans whose records were pruned
     weights, begun = {}, lambda record: record[2] >= start.get(record[:2], 0)
 
@@ -225,6 +225,13 @@ for learner in everybody:
             for group in plan["groups"]:
                 trained += 1
                 take(update, group, "trained")
+            for use in plan.get("reused", []):
+                reused += 1
+                for at in use["group"]["records"]:
+                    place = at["incarnation"], at["partition"], at["offset"]
+                    if named.get(place) != use["first_trained"] or use["first_trained"] >= update:
+                        findings.append(f"{learner}: plan {update} trains {place} again, first "
+                                        f"trained by {named.get(place)}")
             for refused in plan["rejections"]:
                 counts = refused["reason"] != "duplicate"
                 at = refused["records"][0]
@@ -256,7 +263,7 @@ for learner in everybody:
         produced=len(groups), archived=len({records[record][0] for record in archived}),
         quarantined=len(quarantined), trained=trained, rejected=dict(rejected),
         in_flight=in_flight, lost=lost, duplicated=duplicated,
-        before_start=before)
+        before_start=before, reused=reused)
     sides = trained + sum(rejected.values()) + in_flight + before + lost
     if account["produced"] != sides:
         findings.append(f"{learner}: {account['produced']} produced, {sides} accounted for")

@@ -69,6 +69,10 @@ impl UpdateEngine for DeviceEngine {
                 plan.version, plan.algorithm.name
             )));
         }
+        if plan.reuse.reset_optimizer {
+            self.forget_parameters()?;
+            self.optimizer = AdamW::default();
+        }
         let policy = self.policy(decoder, compute(&plan.training))?;
         run(policy, plan, batches, outcome)?;
         if outcome.skipped.is_none() {

@@ -87,7 +87,8 @@ pub struct UpdateStats {
     pub weigh_seconds: f64,
 }
 
-/// Runs both halves of an update on batches that are laid out.
+/// Runs both halves of an update on batches that are laid out, as often as the plan says. Statistics
+/// are those of the first time, at the weights that the update starts from.
 pub fn run<S: Step>(
     step: &mut S,
     plan: &Plan,
@@ -113,6 +114,12 @@ pub fn run<S: Step>(
     finite("loss", outcome.loss)?;
     let norm = step.step(&plan.optimizer, &gradients)?;
     outcome.grad_norm = finite("gradient norm", norm)?;
+    for _ in 1..plan.reuse.passes {
+        let mut again = UpdateStats::default();
+        let gradients = step.gradients(plan, batches, &mut again)?;
+        finite("loss", again.loss)?;
+        finite("gradient norm", step.step(&plan.optimizer, &gradients)?)?;
+    }
     Ok(())
 }
 

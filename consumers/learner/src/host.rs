@@ -44,9 +44,13 @@ impl UpdateEngine for HostEngine {
         outcome: &mut UpdateStats,
     ) -> Result<()> {
         decoder.set_compute(compute(&plan.training));
+        if plan.reuse.reset_optimizer {
+            self.optimizer = AdamW::default();
+        }
         let mut step = HostStep {
             decoder,
             optimizer: &mut self.optimizer,
+            prox: None,
         };
         run(&mut step, plan, batches, outcome)
     }
@@ -64,6 +68,27 @@ impl UpdateEngine for HostEngine {
 struct HostStep<'a> {
     decoder: &'a mut Decoder,
     optimizer: &'a mut AdamW,
+    /// Log-probs of the update's first pass: those of the policy that the update starts from.
+    prox: Option<Vec<f32>>,
+}
+
+impl HostStep<'_> {
+    fn weigh(
+        &mut self,
+        plan: &Plan,
+        batches: &[PackedBatch],
+        scored: &[Scored],
+        outcome: &mut UpdateStats,
+    ) -> Result<Weighed> {
+        let new = scored.iter().map(|scored| &scored.logprob[..]);
+        let new = new.collect::<Vec<_>>().concat();
+        let prox = self.prox.get_or_insert_with(|| new.clone());
+        let started = Instant::now();
+        let weighed = weigh_all(plan, batches, &new, prox)?;
+        outcome.weigh_seconds = started.elapsed().as_secs_f64();
+        outcome.take(batches, scored, &weighed);
+        Ok(weighed)
+    }
 }
 
 impl Step for HostStep<'_> {
@@ -79,7 +104,7 @@ impl Step for HostStep<'_> {
         // A batch of one micro-batch needs one pass; otherwise the mask needs all log-probs first.
         if let [batch] = batches {
             let (scored, tape) = self.decoder.forward(&batch.packed, &batch.targets)?;
-            let weighed = outcome.weigh(plan, batches, std::slice::from_ref(&scored))?;
+            let weighed = self.weigh(plan, batches, std::slice::from_ref(&scored), outcome)?;
             self.decoder
                 .backward(tape, &weighed.weight, &mut gradients)?;
             return Ok(gradients);
@@ -88,7 +113,7 @@ impl Step for HostStep<'_> {
             .iter()
             .map(|batch| Ok(self.decoder.score(&batch.packed, &batch.targets)?))
             .collect::<Result<Vec<_>>>()?;
-        let weighed = outcome.weigh(plan, batches, &scored)?;
+        let weighed = self.weigh(plan, batches, &scored, outcome)?;
         let mut from = 0;
         for batch in batches {
             let to = from + batch.targets.token.len();
@@ -107,15 +132,7 @@ impl Step for HostStep<'_> {
 }
 
 impl UpdateStats {
-    fn weigh(
-        &mut self,
-        plan: &Plan,
-        batches: &[PackedBatch],
-        scored: &[Scored],
-    ) -> Result<Weighed> {
-        let started = Instant::now();
-        let weighed = weigh_all(plan, batches, scored)?;
-        self.weigh_seconds = started.elapsed().as_secs_f64();
+    fn take(&mut self, batches: &[PackedBatch], scored: &[Scored], weighed: &Weighed) {
         self.loss = weighed.loss;
         self.stats = weighed.stats;
         let valid = batches.iter().flat_map(|batch| &batch.valid);
@@ -126,19 +143,14 @@ impl UpdateStats {
                 .filter(|(valid, _)| **valid)
                 .map(|(_, entropy)| f64::from(*entropy)),
         );
-        Ok(weighed)
     }
 }
 
-fn weigh_all(plan: &Plan, batches: &[PackedBatch], scored: &[Scored]) -> Result<Weighed> {
-    let new = scored.iter().map(|scored| &scored.logprob[..]);
-    let new = new.collect::<Vec<_>>().concat();
+fn weigh_all(plan: &Plan, batches: &[PackedBatch], new: &[f32], prox: &[f32]) -> Result<Weighed> {
     let known = Joined::of(batches);
-    // AReaL's proximal policy is the one before the update; with one update per batch it is the
-    // current one.
-    let prox = (plan.algorithm.name == AlgorithmName::M2poAreal).then_some(&new[..]);
+    let prox = (plan.algorithm.name == AlgorithmName::M2poAreal).then_some(prox);
     let tokens = Tokens {
-        new: &new,
+        new,
         behavior: &known.behavior,
         advantage: &known.advantage,
         valid: &known.valid,

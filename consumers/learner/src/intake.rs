@@ -2,7 +2,9 @@
 //! It does no IO, and its result is a function of the records in their order alone: no clock, no
 //! randomness.
 
+mod again;
 mod cursor;
+mod group;
 pub mod judge;
 mod planned;
 mod refuse;
@@ -17,9 +19,7 @@ use vintage_control::{
     KnownVersion, NumberSet, PartitionResume, PlannedGroup, PolicyVersion, ProducerWindow,
     RecordId, RejectReason, Rejection, SlotNumber, UpdateNumber,
 };
-use vintage_trajectory::{
-    Abandoned, Assembly, BadRecord, Excerpt, Identity, Part, Progress, Rows, content_sha256,
-};
+use vintage_trajectory::{Abandoned, Assembly, BadRecord, Excerpt, Identity, Part, Progress, Rows};
 
 use self::{
     cursor::{Cursors, Receipt},
@@ -105,6 +105,8 @@ pub struct Intake {
     /// Producer processes whose engines report other log-probs than those of the versions that
     /// sampled, each with the fault in words.
     distrusted: BTreeMap<String, String>,
+    /// Groups that updates before the checkpoint trained and later ones may train again.
+    again: again::Again,
 }
 
 impl Intake {
@@ -127,6 +129,7 @@ impl Intake {
             refused_batches: BTreeMap::new(),
             known: BTreeMap::new(),
             distrusted: BTreeMap::new(),
+            again: again::Again::default(),
         }
     }
 
@@ -169,7 +172,7 @@ impl Intake {
             .receive(record, incoming.crc32c, incoming.timestamp_ms)?;
         match receipt {
             Receipt::Again => return Ok(()),
-            Receipt::Done => {}
+            Receipt::Done => self.take_again(record, incoming.message),
             Receipt::New => match incoming.message {
                 Ok((headers, rows)) => self.take_part(
                     Part {
@@ -233,37 +236,16 @@ impl Intake {
             self.refuse(&identity, records, reason, detail);
             return;
         }
-        let foreign =
-            self.source.is_some() || headers.policy != self.settings.learner.policy.as_str();
-        // Update numbers belong to a policy; those of another policy mean nothing here.
-        let sampled_for = UpdateNumber::from_batch(headers.batch).filter(|_| !foreign);
+        let objection = judge::plausible(&parts).err();
+        let group = self.group_of(headers, parts);
         let steps = self.settings.learner.steps;
-        if let Some(late) = sampled_for.filter(|update| update.0 >= steps) {
+        if let Some(late) = group.sampled_for.filter(|update| update.0 >= steps) {
             let detail = format!("sampled for update {late}, and the run ends before {steps}");
             self.refuse(&identity, records, RejectReason::BatchFull, detail);
             return;
         }
-        let objection = judge::plausible(&parts).err();
-        let parts: Vec<_> = parts.into_iter().map(|part| part.body).collect();
-        let own = !foreign && headers.replay_of.is_none();
-        let objection = objection.or_else(|| self.distrust_of(&headers.producer, own));
-        let group = ReadyGroup {
-            planned: PlannedGroup {
-                group: headers.group.to_string(),
-                rows: parts.iter().map(|rows| rows.len() as u32).sum(),
-                records,
-                producer: headers.producer,
-                producer_seq: headers.producer_seq,
-                content_sha256: content_sha256(&parts),
-                source: self.source.clone(),
-            },
-            policy: headers.policy,
-            sampled_for,
-            slot,
-            own,
-            parts,
-        };
-        if foreign {
+        let objection = objection.or_else(|| self.distrust_of(&group.planned.producer, group.own));
+        if self.is_foreign(&group.policy) {
             let known = self.known.entry(group.policy.clone()).or_default();
             *known = group.max_version().max(*known);
         }

@@ -27,6 +27,7 @@ use crate::{
     intake::{Intake, ReadyGroup},
     origins::Origins,
     outlet::{LearnerEvent, Outlet},
+    reuse::ReuseWindow,
     settings::LearnerSettings,
     source::Inputs,
     trainer::{Saved, Trainer},
@@ -44,6 +45,8 @@ pub struct Learner {
     intake: Intake,
     /// Intake of the archive that is blended in, if there is one.
     blended: Option<Intake>,
+    /// Groups that may be trained again.
+    window: ReuseWindow,
     origins: Origins,
     checks: EngineChecks,
     /// Producers that a warning about renumbering was logged for.
@@ -112,7 +115,8 @@ impl Learner {
             any_policy: true,
             ..settings.clone()
         };
-        let (trainer, intake, blended, groups_trained, groups_rejected);
+        let (trainer, mut intake, blended, groups_trained, groups_rejected);
+        let mut window = ReuseWindow::default();
         let (training, seed) = (&settings.learner.training(), settings.seed);
         let device = settings.learner.device;
         if let Some(checkpoint) = checkpoint {
@@ -131,6 +135,8 @@ impl Learner {
             intake = Intake::new(settings.clone(), &manifest.partitions, &manifest.producers)
                 .remembering(known, &manifest.refused_batches)
                 .with_slots(&slots);
+            window = ReuseWindow::before(manifest.version, &records).await?;
+            intake.keep(window.awaited());
             let there = manifest
                 .blended
                 .filter(|there| Some(&there.source) == blend.as_ref());
@@ -166,6 +172,7 @@ impl Learner {
             unsaved: 0,
             settings,
             writer,
+            window,
             origins: Origins::new(records.clone()),
             checks: EngineChecks::default(),
             renumbering: BTreeSet::new(),
@@ -233,7 +240,7 @@ impl Learner {
                 plan.rejections = self.drain_refused();
             }
             // To be run again, a plan needs every record it names, refused ones included.
-            let trained = groups.iter().map(|group| &group.planned);
+            let trained = plan.groups.iter();
             let trained = trained.map(|group| (&group.source, &group.records));
             let refused = plan.rejections.iter();
             let refused = refused.map(|refused| (&refused.source, &refused.records));
@@ -241,7 +248,7 @@ impl Learner {
                 .chain(refused)
                 .filter(|(source, _)| source.is_none());
             let records: Vec<_> = own.flat_map(|(_, records)| records).copied().collect();
-            self.unsaved += groups.len() as u64;
+            self.unsaved += plan.groups.len() as u64;
             point("learner.chosen", self.in_hand());
             inputs.durability.ensure(&records).await?;
             let wait = waiting_since.elapsed().as_secs_f64();

@@ -39,6 +39,7 @@
 extern crate self as vintage_learner;
 
 mod adamw;
+mod anchors;
 mod catch_up;
 mod devices;
 pub mod engine;
@@ -54,6 +55,8 @@ mod origins;
 mod outlet;
 mod pack;
 mod replay;
+mod result;
+mod reuse;
 mod settings;
 pub mod source;
 pub mod trainer;

@@ -51,6 +51,10 @@ pub struct PackedBatch {
     pub advantage: Vec<f32>,
     /// True for every target that is trained on.
     pub valid: Vec<bool>,
+    /// Log-prob of each target under the penalty's reference; empty without a penalty.
+    pub reference: Vec<f32>,
+    /// Log-prob of each target under the version before; empty without a penalty.
+    pub previous: Vec<f32>,
 }
 
 /// Known values of the targets of all batches, one batch after the other.
@@ -62,6 +66,10 @@ pub struct Joined {
     pub advantage: Vec<f32>,
     /// True for every target that is trained on.
     pub valid: Vec<bool>,
+    /// Log-probs under the penalty's reference; empty without a penalty.
+    pub reference: Vec<f32>,
+    /// Log-probs under the version before; empty without a penalty.
+    pub previous: Vec<f32>,
 }
 
 impl Joined {
@@ -71,11 +79,15 @@ impl Joined {
             behavior: Vec::new(),
             advantage: Vec::new(),
             valid: Vec::new(),
+            reference: Vec::new(),
+            previous: Vec::new(),
         };
         for batch in batches {
             joined.behavior.extend_from_slice(&batch.behavior);
             joined.advantage.extend_from_slice(&batch.advantage);
             joined.valid.extend_from_slice(&batch.valid);
+            joined.reference.extend_from_slice(&batch.reference);
+            joined.previous.extend_from_slice(&batch.previous);
         }
         joined
     }

@@ -13,6 +13,7 @@ use crate::{
     extent::Extent,
     fingerprint,
     intake::{Intake, ReadyGroup, judge::PermittedVersions},
+    reuse::ReuseWindow,
     settings::LearnerSettings,
     source::RolloutSource,
     trainer::{Saved, Trainer, in_order, missing_record, model_config, no_archive},
@@ -60,6 +61,7 @@ pub struct Recording<'a> {
 struct Intakes {
     own: Intake,
     blended: Option<Intake>,
+    window: ReuseWindow,
 }
 
 impl Intakes {
@@ -68,6 +70,7 @@ impl Intakes {
         Self {
             own: Intake::new(settings, start, &BTreeMap::new()),
             blended: None,
+            window: ReuseWindow::default(),
         }
     }
 
@@ -81,8 +84,9 @@ impl Intakes {
         let own = read(plan, &mut self.own, recording.source).await?;
         let groups = plan.groups.iter().map(|group| &group.source);
         let refused = plan.rejections.iter().map(|refused| &refused.source);
+        let again = self.window.take(plan)?;
         let Some(name) = groups.chain(refused).flatten().next() else {
-            return Ok(own);
+            return in_order(plan, own, Vec::new(), again);
         };
         let Some(source) = recording.blended.as_deref_mut() else {
             return Err(no_archive(plan, name));
@@ -91,7 +95,7 @@ impl Intakes {
             .blended
             .get_or_insert_with(|| Self::new(plan, config, &[]).own.of_archive(name));
         let blended = read(plan, intake, source).await?;
-        in_order(plan, own, blended)
+        in_order(plan, own, blended, again)
     }
 
     fn finish(&mut self, plan: &Plan) {
@@ -158,7 +162,10 @@ pub async fn replay(
         let intakes = intakes.get_or_insert_with(|| Intakes::new(&plan, &config, start));
         let groups = intakes.groups_of(&plan, &config, &mut recording).await;
         let trained = match groups {
-            Ok(groups) => trainer.run(plan.clone(), groups).await.map(|_| ()),
+            Ok(groups) => {
+                let _nothing_is_resumed = intakes.window.advance(&plan, &groups);
+                trainer.run(weights, plan.clone(), groups).await.map(|_| ())
+            }
             Err(error) => Err(error),
         };
         if let Err(error) = trained {

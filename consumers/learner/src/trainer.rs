@@ -4,8 +4,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use vintage_control::{
-    CONTROL_FORMAT, EngineMismatch, Fingerprint, Plan, PolicyVersion, Precision, Sha256, Training,
-    UpdateNumber, UpdateResult,
+    Fingerprint, Plan, PolicyVersion, Precision, Sha256, Training, UpdateNumber,
 };
 use vintage_model::{BaseModel, Decoder, DecoderConfig, ParamSet};
 use vintage_settings::Device;
@@ -18,7 +17,6 @@ use crate::{
     error::{Error, Result},
     fingerprint,
     intake::{Intake, ReadyGroup},
-    settings::LearnerSettings,
     update::{TrainedPolicy, update},
 };
 
@@ -290,8 +288,14 @@ impl Trainer {
         &self.fingerprint
     }
 
-    /// Runs `plan` on its groups and moves to the next version.
-    pub async fn run(&mut self, plan: Plan, groups: Vec<ReadyGroup>) -> Result<Trained> {
+    /// Runs `plan` on its groups and moves to the next version. A penalty's versions are taken from
+    /// `weights`.
+    pub async fn run(
+        &mut self,
+        weights: &Weights,
+        plan: Plan,
+        groups: Vec<ReadyGroup>,
+    ) -> Result<Trained> {
         if plan.version != self.version {
             return Err(Error::OtherVersion {
                 update: plan.update(),
@@ -320,6 +324,11 @@ impl Trainer {
             });
         }
         let mut policy = self.policy.take().ok_or(Error::PolicyLost)?;
+        let anchored = policy.anchor(weights, &plan).await;
+        if let Err(error) = anchored {
+            self.policy = Some(policy);
+            return Err(error);
+        }
         self.fresh = None;
         let (update_number, precision) = (plan.update(), plan.training.publish);
         let started = Instant::now();
@@ -397,12 +406,14 @@ pub(crate) fn no_archive(plan: &Plan, name: &str) -> Error {
     ))
 }
 
-/// Merges the groups of the run's log and of a blended archive in the order of the plan. A plan that
-/// names more groups than there are is an error: its micro-batches count rows of all of them.
+/// Merges the groups of the run's log, of a blended archive and of earlier updates in the order of
+/// the plan. A plan that names more groups than there are is an error: its micro-batches count rows
+/// of all of them.
 pub(crate) fn in_order(
     plan: &Plan,
     own: Vec<ReadyGroup>,
     blended: Vec<ReadyGroup>,
+    reused: Vec<ReadyGroup>,
 ) -> Result<Vec<ReadyGroup>> {
     let (mut own, mut blended) = (own.into_iter(), blended.into_iter());
     let groups = plan.groups.iter().map(|group| match &group.source {
@@ -412,77 +423,5 @@ pub(crate) fn in_order(
         }),
         Some(name) => blended.next().ok_or_else(|| no_archive(plan, name)),
     });
-    groups.collect()
-}
-
-/// Builds the record of a finished update.
-pub fn result_of(
-    settings: &LearnerSettings,
-    plan: &Plan,
-    trained: &Trained,
-    weights_sha256: Sha256,
-    mismatch: Vec<EngineMismatch>,
-    wait_seconds: f64,
-    record_seconds: f64,
-) -> UpdateResult {
-    let UpdateStats {
-        skipped,
-        stats,
-        loss,
-        grad_norm,
-        rows,
-        all_tokens,
-        entropy,
-        reward,
-        equal_groups,
-        cut_rows,
-        staleness,
-        lag_tokens,
-        weigh_seconds: _,
-    } = trained.outcome.clone();
-    let tokens = stats.n_valid;
-    let weighted: f64 = staleness
-        .iter()
-        .map(|(&age, &n)| age as f64 * n as f64)
-        .sum();
-    UpdateResult {
-        format: CONTROL_FORMAT.to_owned(),
-        learner: settings.learner.name.clone(),
-        policy: settings.learner.policy.clone(),
-        version: plan.version,
-        weights_sha256,
-        skipped,
-        loss,
-        grad_norm,
-        groups: plan.groups.len() as u64,
-        rows,
-        tokens,
-        all_tokens,
-        trust_tokens: stats.n_trust,
-        masked_tokens: stats.n_masked,
-        clip_fraction: stats.clip_frac,
-        m2_before: stats.m2_rule_before,
-        m2_after: stats.m2_rule_after,
-        m2_all: stats.m2_all_before,
-        kl: stats.kl_k1,
-        max_log_ratio: stats.max_kept_log_ratio,
-        clamped_tokens: stats.n_clamped,
-        entropy,
-        reward,
-        equal_groups: Some(equal_groups),
-        cut_rows: Some(cut_rows),
-        mean_staleness: if tokens == 0 {
-            0.0
-        } else {
-            weighted / tokens as f64
-        },
-        max_staleness: staleness.keys().next_back().copied().unwrap_or(0),
-        staleness,
-        lag_tokens,
-        mismatch,
-        wait_seconds,
-        update_seconds: trained.seconds,
-        record_seconds,
-        finished_at_ms: jiff::Timestamp::now().as_millisecond(),
-    }
+    groups.chain(reused.into_iter().map(Ok)).collect()
 }

@@ -5,9 +5,11 @@ use std::{borrow::Cow, collections::BTreeMap};
 use vintage_control::{Fingerprint, Plan, PolicyVersion};
 use vintage_m2po::group_advantages;
 use vintage_model::{Decoder, FinishReason};
+use vintage_store::Weights;
 
 use crate::{
     adamw::AdamW,
+    anchors::Anchors,
     engine::{UpdateEngine, UpdateStats},
     error::Result,
     host::mean,
@@ -22,18 +24,41 @@ pub struct TrainedPolicy {
     pub decoder: Decoder,
     /// Engine that computes updates and holds the moments.
     engine: Box<dyn UpdateEngine>,
+    /// Earlier versions from which the plans' penalty is measured.
+    pub(crate) anchors: Anchors,
 }
 
 impl TrainedPolicy {
     /// Creates a policy whose updates `engine` computes.
     pub fn new(decoder: Decoder, engine: Box<dyn UpdateEngine>) -> Self {
-        Self { decoder, engine }
+        Self {
+            decoder,
+            engine,
+            anchors: Anchors::default(),
+        }
     }
 
     /// Replaces the decoder and keeps the moments.
     pub fn with(mut self, decoder: Decoder) -> Result<Self> {
         self.engine.forget_parameters()?;
         Ok(Self { decoder, ..self })
+    }
+
+    /// Loads the versions from `weights` that the plan's penalty names; without one, drops those of
+    /// the plan before.
+    pub(crate) async fn anchor(&mut self, weights: &Weights, plan: &Plan) -> Result<()> {
+        match &plan.reuse.kl {
+            Some(penalty) => {
+                let config = self.decoder.config();
+                self.anchors
+                    .load(weights, config, &plan.training, penalty)
+                    .await
+            }
+            None => {
+                self.anchors = Anchors::default();
+                Ok(())
+            }
+        }
     }
 
     /// Returns the moments, copied to the host if they are on a device.
@@ -68,7 +93,7 @@ pub fn update(
     let rows: Vec<_> = rows_of(groups).collect();
     let rewards: Vec<f32> = rows.iter().map(|(rows, row)| rows.reward(*row)).collect();
     let advantages = advantages(groups, &rewards);
-    let batches: Vec<PackedBatch> = plan
+    let mut batches: Vec<PackedBatch> = plan
         .micro_batches
         .iter()
         .map(|micro| {
@@ -79,6 +104,9 @@ pub fn update(
             }))
         })
         .collect();
+    if let Some(penalty) = &plan.reuse.kl {
+        policy.anchors.score(penalty, &mut batches)?;
+    }
     let (staleness, lag_tokens) = staleness(plan, groups);
     let mut outcome = UpdateStats {
         rows: rows.len() as u64,
@@ -158,6 +186,6 @@ fn staleness(plan: &Plan, groups: &[ReadyGroup]) -> (BTreeMap<u64, u64>, u64) {
 }
 
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 #[cfg(test)]
 mod tests;

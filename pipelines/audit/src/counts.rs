@@ -72,6 +72,9 @@ pub struct GroupAccount {
     pub updates: u64,
     /// Groups trained from another run's archive; no term of this log's identity.
     pub blended: u64,
+    /// Uses of groups that earlier updates had trained; beside the identity, which counts every
+    /// group once.
+    pub reused: u64,
     /// Counts by partition, over all incarnations of the topic. Groups known only from a producer's
     /// journal or a gap in its numbers are under `unknown`, because their partition is.
     pub partitions: BTreeMap<String, Counts>,

@@ -219,6 +219,8 @@ pub(crate) fn plan(version: u64, training: &Training, fingerprint: &Fingerprint)
         fingerprint: fingerprint.clone(),
         follows: None,
         known: Vec::new(),
+        reused: Vec::new(),
+        reuse: vintage_control::Reuse::default(),
     })
 }
 

@@ -1,8 +1,9 @@
 //! Presets that ship with the program, and their data.
 
 /// Name and TOML text of every preset.
-const PRESETS: [(&str, &str); 2] = [
+const PRESETS: [(&str, &str); 3] = [
     ("default", include_str!("../../presets/default.toml")),
+    ("remix", include_str!("../../presets/remix.toml")),
     ("stale-256", include_str!("../../presets/stale-256.toml")),
 ];
 

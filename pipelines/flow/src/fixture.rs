@@ -31,6 +31,7 @@ pub(crate) fn result(version: u64) -> UpdateResult {
         reward: 0.5,
         equal_groups: None,
         cut_rows: None,
+        reused_groups: 0,
         mean_staleness: 6.0,
         max_staleness: 17,
         staleness: BTreeMap::new(),

@@ -49,6 +49,7 @@ fn result(version: u64) -> UpdateResult {
         reward: 1.0 - 0.7 * (-x / 120.0).exp() + 0.04 * (2.1 * x).sin(),
         equal_groups: None,
         cut_rows: None,
+        reused_groups: 0,
         mean_staleness: (x / 2.0).min(8.0) + (0.3 * x).sin().abs(),
         max_staleness: version.min(17),
         staleness: BTreeMap::from([

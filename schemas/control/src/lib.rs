@@ -45,6 +45,7 @@ mod numbers;
 mod plan;
 mod prune;
 mod result;
+mod reuse;
 mod start;
 mod topic;
 mod training;
@@ -67,6 +68,7 @@ pub use plan::{
 };
 pub use prune::{PruneMark, PrunePolicy, PruneRecord, PrunedFiles, PrunedNumbers};
 pub use result::{Deviation, EvaluationResult, UpdateResult};
+pub use reuse::{KlPenalty, ReplayRule, Reuse, ReusedGroup, Sampler};
 pub use start::{LearnerStart, PartitionStart};
 pub use topic::{BadTopic, Topics};
 pub use training::{LoraSettings, Precision, Training};

@@ -3,6 +3,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     digest::Sha256,
     name::Name,
+    reuse::{Reuse, ReusedGroup},
     training::Training,
     unit::{PolicyVersion, RecordId, UpdateNumber},
 };
@@ -37,7 +38,8 @@ pub struct Plan {
     pub seed: u64,
     /// Groups of the batch, in order.
     pub groups: Vec<PlannedGroup>,
-    /// Packing of the rows into micro-batches. Rows are numbered consecutively over `groups`.
+    /// Packing of the rows into micro-batches. Rows are numbered consecutively over `groups` and
+    /// `reused`.
     pub micro_batches: Vec<MicroBatch>,
     /// Groups refused since the previous plan.
     pub rejections: Vec<Rejection>,
@@ -57,9 +59,23 @@ pub struct Plan {
     /// staleness of their tokens is measured from these.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub known: Vec<KnownVersion>,
+    /// Groups that earlier updates trained and that this one trains again. Their rows are numbered
+    /// after those of `groups`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reused: Vec<ReusedGroup>,
+    /// Use of data more than once.
+    #[serde(default, skip_serializing_if = "Reuse::is_default")]
+    pub reuse: Reuse,
 }
 
 impl Plan {
+    /// Returns the number of rows in the batch, those of reused groups included.
+    pub fn rows(&self) -> u64 {
+        let reused = self.reused.iter().map(|reused| &reused.group);
+        let groups = self.groups.iter().chain(reused);
+        groups.map(|group| u64::from(group.rows)).sum()
+    }
+
     /// Returns the update that the plan is of.
     pub fn update(&self) -> UpdateNumber {
         UpdateNumber::from_version(self.version)

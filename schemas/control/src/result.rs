@@ -30,8 +30,11 @@ pub struct UpdateResult {
     pub loss: f64,
     /// Global gradient norm before clipping.
     pub grad_norm: f64,
-    /// Number of groups in the batch.
+    /// Number of groups in the batch that no earlier update trained.
     pub groups: u64,
+    /// Number of groups in the batch that earlier updates trained.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub reused_groups: u64,
     /// Number of rows in the batch.
     pub rows: u64,
     /// Number of valid tokens: completion tokens that the producer did not mask out.

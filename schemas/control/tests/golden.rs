@@ -52,7 +52,7 @@ fn examine<T: Serialize + DeserializeOwned + PartialEq + Debug>(file: &str) {
 
 #[test]
 fn every_record_is_what_its_golden_file_and_the_readme_say() {
-    let records: [(&str, Examine); 38] = [
+    let records: [(&str, Examine); 40] = [
         ("archive_footer.json", examine::<ArchiveFooter>),
         ("checkpoint_manifest.json", examine::<CheckpointManifest>),
         ("deviation.json", examine::<Deviation>),
@@ -81,6 +81,8 @@ fn every_record_is_what_its_golden_file_and_the_readme_say() {
             examine::<CheckpointManifest>,
         ),
         ("optional_plan.json", examine::<Plan>),
+        ("optional_reuse_plan.json", examine::<Plan>),
+        ("optional_reuse_update_result.json", examine::<UpdateResult>),
         ("optional_publish_plan.json", examine::<Plan>),
         (
             "optional_policy_announcement.json",

@@ -1,11 +1,15 @@
 use serde::{Deserialize, Serialize};
-use vintage_control::{LoraSettings, Name, OptimizerSettings, Precision, Training};
+use vintage_control::{
+    KlPenalty, LoraSettings, Name, OptimizerSettings, PolicyVersion, Precision, Reuse, Training,
+    UpdateNumber,
+};
 
 use crate::{
     device::Device,
     mismatch::MismatchConfig,
     name::name,
     problems::{Problems, positive, share},
+    reuse::{KlConfig, ReincarnationConfig, ReplayConfig},
     start::Start,
 };
 
@@ -49,6 +53,8 @@ pub struct LearnerConfig {
     pub archive: Option<String>,
     /// Share of an update's groups that `source = "blend"` takes from the archive.
     pub blend_share: f64,
+    /// Number of optimizer steps on each update's groups.
+    pub reuse: u32,
     /// Position at which the learner begins to read, if it never read before: `earliest`, `latest`,
     /// `offset=P:O,…`, `time=…` or `version=V`.
     pub start: String,
@@ -62,6 +68,12 @@ pub struct LearnerConfig {
     pub lora: LoraConfig,
     /// Section `[learner.publish]`: form in which versions are stored for producers.
     pub publish: PublishConfig,
+    /// Section `[learner.replay]`: groups of earlier updates that are trained again.
+    pub replay: ReplayConfig,
+    /// Section `[learner.kl]`: penalty on the distance from earlier versions.
+    pub kl: KlConfig,
+    /// Section `[learner.reincarnation]`: going on from a version as from a new model.
+    pub reincarnation: ReincarnationConfig,
     /// Section `[learner.mismatch]`: checks of the log-probs that engines report.
     pub mismatch: MismatchConfig,
 }
@@ -169,6 +181,7 @@ impl Default for LearnerConfig {
             source: SourceKind::Log,
             archive: None,
             blend_share: 0.25,
+            reuse: 1,
             start: "earliest".to_owned(),
             follow_plans: None,
             lineages: Vec::new(),
@@ -183,6 +196,9 @@ impl Default for LearnerConfig {
             },
             lora: LoraConfig::default(),
             publish: PublishConfig::default(),
+            replay: ReplayConfig::default(),
+            kl: KlConfig::default(),
+            reincarnation: ReincarnationConfig::default(),
             mismatch: MismatchConfig::default(),
         }
     }
@@ -212,6 +228,7 @@ impl LearnerConfig {
             (self.publish.full_every > 0, "learner.publish.full_every"),
             (self.keep_versions > 0, "learner.keep_versions"),
             (self.keep_checkpoints > 0, "learner.keep_checkpoints"),
+            (self.reuse > 0, "learner.reuse"),
         ] {
             problems.require(ok, key, "must be at least 1");
         }
@@ -225,6 +242,7 @@ impl LearnerConfig {
             problems.refuse("learner.start", why);
         }
         self.lora.check(problems);
+        self.check_reuse(problems);
         self.mismatch.check(problems);
         check_optimizer(&self.optimizer, problems);
     }
@@ -250,6 +268,36 @@ impl LearnerConfig {
         );
     }
 
+    fn check_reuse(&self, problems: &mut Problems) {
+        self.replay.check(self.prompts_per_update, problems);
+        self.kl.check(self.publish_every, problems);
+        self.reincarnation.check(self.steps, problems);
+        problems.require(
+            self.blended_groups() + self.replayed_groups() < self.prompts_per_update,
+            "learner.replay.share",
+            "and learner.blend_share together must leave a group of learner.prompts_per_update to \
+             the log",
+        );
+    }
+
+    /// Returns the use of data more than once that the plan of `update` records.
+    pub fn reuse_of(&self, update: UpdateNumber) -> Reuse {
+        let past = self.reincarnation.is_past(update);
+        let kl = (self.kl.beta > 0.0).then(|| KlPenalty {
+            beta: self.kl.beta,
+            share: self.kl.share(update),
+            reference: self.reincarnation.reference(update),
+            previous: PolicyVersion(update.version_before().0.saturating_sub(1)),
+        });
+        Reuse {
+            passes: if past { 1 } else { self.reuse },
+            replay: self.replay.rule().filter(|_| !past),
+            kl,
+            reset_optimizer: self.reincarnation.reset_optimizer
+                && self.reincarnation.at == Some(update.0),
+        }
+    }
+
     /// Returns the settings of training that plans record: precisions, recomputation and adapters.
     pub fn training(&self) -> Training {
         Training {
@@ -269,9 +317,15 @@ impl LearnerConfig {
         }
     }
 
-    /// Returns the number of groups per update that come from the run's log.
+    /// Returns the number of groups per update that earlier updates trained.
+    pub fn replayed_groups(&self) -> usize {
+        (self.prompts_per_update as f64 * self.replay.share).round() as usize
+    }
+
+    /// Returns the number of new groups per update that come from the run's log.
     pub fn live_groups(&self) -> usize {
-        self.prompts_per_update - self.blended_groups()
+        let others = self.blended_groups() + self.replayed_groups();
+        self.prompts_per_update.saturating_sub(others)
     }
 
     /// Returns true if rollouts of this policy are trained on.

@@ -23,6 +23,8 @@ struct Received {
     /// Latest timestamp up to this record, in milliseconds since the epoch.
     clock_ms: Option<i64>,
     done: bool,
+    /// True if a later update may train the record's group again, so that a restart must read it.
+    kept: bool,
 }
 
 #[derive(Debug)]
@@ -35,6 +37,8 @@ struct Cursor {
     clock_ms: Option<i64>,
     /// Offsets that were done before this process started and have not arrived again yet.
     done_before: BTreeSet<Offset>,
+    /// Offsets that have not arrived again yet, and are kept once they have.
+    kept_before: BTreeSet<Offset>,
     /// Records that have arrived, from the last one before the resume point on.
     received: BTreeMap<Offset, Received>,
 }
@@ -45,13 +49,15 @@ impl Cursor {
             next: start.resume,
             clock_ms: start.clock_ms,
             done_before: start.done.iter().copied().collect(),
+            kept_before: BTreeSet::new(),
             received: BTreeMap::new(),
             start,
         }
     }
 
     fn resume(&self) -> Offset {
-        let open = self.received.iter().find(|(_, received)| !received.done);
+        let needed = |received: &Received| !received.done || received.kept;
+        let open = self.received.iter().find(|(_, received)| needed(received));
         open.map_or(self.next, |(offset, _)| *offset)
     }
 
@@ -151,6 +157,7 @@ impl Cursors {
             crc32c,
             clock_ms: cursor.clock_ms,
             done: cursor.done_before.remove(&offset),
+            kept: cursor.kept_before.remove(&offset),
         };
         cursor.received.insert(offset, received);
         cursor.next = offset.next();
@@ -196,6 +203,43 @@ impl Cursors {
                     offset: cursor.next,
                 })
             })
+    }
+
+    /// Keeps records readable after a restart although they are done.
+    pub(super) fn keep(&mut self, records: impl IntoIterator<Item = RecordId>) {
+        for record in records {
+            let Some(cursor) = self.0.get_mut(&(record.incarnation, record.partition)) else {
+                continue;
+            };
+            match cursor.received.get_mut(&record.offset) {
+                Some(received) => received.kept = true,
+                None if record.offset >= cursor.next => {
+                    cursor.kept_before.insert(record.offset);
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// Returns true if the record has arrived and is kept.
+    pub(super) fn is_kept(&self, record: RecordId) -> bool {
+        let cursor = self.0.get(&(record.incarnation, record.partition));
+        let received = cursor.and_then(|cursor| cursor.received.get(&record.offset));
+        received.is_some_and(|received| received.kept)
+    }
+
+    /// Ends what [`Cursors::keep`] began.
+    pub(super) fn release(&mut self, records: impl IntoIterator<Item = RecordId>) {
+        for record in records {
+            let Some(cursor) = self.0.get_mut(&(record.incarnation, record.partition)) else {
+                continue;
+            };
+            cursor.kept_before.remove(&record.offset);
+            if let Some(received) = cursor.received.get_mut(&record.offset) {
+                received.kept = false;
+            }
+            cursor.prune();
+        }
     }
 
     pub(super) fn finish(&mut self, records: &[RecordId]) {

@@ -37,6 +37,8 @@ fn plan_of(groups: &[ReadyGroup], intake: &mut Intake, version: u64) -> Plan {
         fingerprint: fingerprint::current(),
         follows: None,
         known: Vec::new(),
+        reused: Vec::new(),
+        reuse: vintage_control::Reuse::default(),
     }
 }
 

@@ -17,7 +17,8 @@ use crate::{
     error::{Error, Result},
     intake::ReadyGroup,
     outlet::LearnerEvent,
-    trainer::{Trained, result_of},
+    result::result_of,
+    trainer::Trained,
 };
 
 impl Learner {
@@ -33,13 +34,19 @@ impl Learner {
         groups: Vec<ReadyGroup>,
         occasion: Occasion,
     ) -> Result<()> {
-        let trained = self.trainer.run(plan.clone(), groups).await?;
+        let change = self.window.advance(&plan, &groups);
+        let trained = self
+            .trainer
+            .run(&self.weights, plan.clone(), groups)
+            .await?;
         if occasion == Occasion::Again {
             self.settle(&plan).await?;
         }
         point("learner.updated", self.in_hand());
         let recording = Instant::now();
+        self.intake.keep(change.enter);
         self.intake.finish(&plan);
+        self.intake.release(change.leave);
         if let Some(blended) = &mut self.blended {
             blended.finish(&plan);
         }
@@ -264,6 +271,8 @@ impl Learner {
         // know of.
         let saved: BTreeSet<_> = self.records.checkpoints().await?.into_iter().collect();
         gone.retain(|version| !saved.contains(version) && !self.needed.contains(version));
+        let anchors = self.anchors(&saved);
+        gone.retain(|version| !anchors.contains(version));
         let goes: BTreeSet<_> = gone.iter().copied().collect();
         let stays = self.retained.difference(&goes).copied();
         let bases = self.weights.bases(stays.chain(saved)).await?;
@@ -274,6 +283,20 @@ impl Learner {
             self.retained.remove(&version);
         }
         Ok(())
+    }
+
+    /// Returns the versions from which the penalty of an update may be measured that is still to be
+    /// run, or that would be run again from one of the checkpoints `saved`.
+    fn anchors(&self, saved: &BTreeSet<PolicyVersion>) -> BTreeSet<PolicyVersion> {
+        let learner = &self.settings.learner;
+        if learner.kl.beta == 0.0 {
+            return BTreeSet::new();
+        }
+        let before = saved.iter().map(|version| version.0.saturating_sub(1));
+        let newest = self.trainer.version().0.saturating_sub(1);
+        let reference = learner.reincarnation.at;
+        let versions = before.chain(reference).chain([newest]);
+        versions.map(PolicyVersion).collect()
     }
 
     /// Commits the state of training and the resume points of the logs as a checkpoint.

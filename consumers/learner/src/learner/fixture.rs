@@ -135,6 +135,7 @@ pub(crate) fn settings_of(logs: &Logs) -> LearnerSettings {
     if logs.lora {
         settings.learner.lora = lora().lora.into();
     }
+    (logs.adjust)(&mut settings.learner);
     settings
 }
 
@@ -171,6 +172,8 @@ pub(crate) struct Logs<'a> {
     pub(crate) blended: Option<&'a [Incoming]>,
     pub(crate) lora: bool,
     pub(crate) publish: PublishConfig,
+    /// Changes more settings.
+    pub(crate) adjust: fn(&mut LearnerConfig),
     pub(crate) device: Device,
     pub(crate) devices: &'static dyn Devices,
 }
@@ -188,6 +191,7 @@ impl<'a> From<&'a [Incoming]> for Logs<'a> {
             blended: None,
             lora: false,
             publish: PublishConfig::default(),
+            adjust: |_| {},
             device: Device::Cpu,
             devices: &CpuOnly,
         }

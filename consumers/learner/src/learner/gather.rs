@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
-use vintage_control::{CONTROL_FORMAT, KnownVersion, Plan, Rejection, UpdateNumber};
+use vintage_control::{CONTROL_FORMAT, KnownVersion, Plan, Rejection, Reuse, UpdateNumber};
 use vintage_grants::Progress;
 
 use super::Learner;
@@ -43,7 +43,7 @@ impl Learner {
             };
         }
         let groups = self.gather(inputs, stop).await?;
-        Ok(groups.map(|groups| (self.plan(&groups), groups)))
+        Ok(groups.map(|groups| self.plan(groups)))
     }
 
     /// Reads until the next update has its groups; `None` when stopped or at the end of the
@@ -212,10 +212,24 @@ impl Learner {
         Ok(PermittedVersions::UpTo(newest))
     }
 
-    /// Creates a plan for `groups`. Its rejections are added when it is written.
-    fn plan(&self, groups: &[ReadyGroup]) -> Plan {
+    /// Creates a plan for `groups` and those of earlier updates that are trained again with them.
+    /// Its rejections are added when it is written.
+    fn plan(&self, mut groups: Vec<ReadyGroup>) -> PlannedGroups {
+        let learner = &self.settings.learner;
+        let update = self.trainer.next_update();
+        let reuse = learner.reuse_of(update);
+        let planned = groups.iter().map(|group| group.planned.clone()).collect();
+        let mut reused = Vec::new();
+        if let Some(rule) = reuse.replay {
+            let wanted = learner.replayed_groups();
+            let chosen = self.window.choose(update, wanted, rule, self.settings.seed);
+            for (entry, group) in chosen {
+                reused.push(entry);
+                groups.push(group);
+            }
+        }
         let blended = self.blended.iter().flat_map(Intake::known);
-        Plan {
+        let plan = Plan {
             format: CONTROL_FORMAT.to_owned(),
             learner: self.settings.learner.name.clone(),
             writer: self.writer.clone(),
@@ -223,16 +237,19 @@ impl Learner {
             version: self.trainer.version(),
             weights_sha256: self.trainer.weights_sha256(),
             seed: self.settings.seed,
-            groups: groups.iter().map(|group| group.planned.clone()).collect(),
-            micro_batches: micro_batches(groups, self.settings.learner.micro_batch_tokens),
+            groups: planned,
+            micro_batches: micro_batches(&groups, learner.micro_batch_tokens),
             rejections: Vec::new(),
             algorithm: self.settings.algorithm.clone(),
-            optimizer: self.settings.learner.optimizer.clone(),
-            training: self.settings.learner.training(),
+            optimizer: learner.optimizer.clone(),
+            training: learner.training(),
             fingerprint: self.fingerprint.clone(),
             follows: None,
             known: self.intake.known().into_iter().chain(blended).collect(),
-        }
+            reused,
+            reuse,
+        };
+        (plan, groups)
     }
 
     pub(super) fn drain_refused(&mut self) -> Vec<Rejection> {
@@ -290,6 +307,14 @@ impl Learner {
             fingerprint: self.fingerprint.clone(),
             follows: Some(theirs.learner),
             known,
+            // Which groups are used again is the batch's; how often and how far, this learner's.
+            reuse: Reuse {
+                replay: theirs.reuse.replay,
+                ..self
+                    .settings
+                    .learner
+                    .reuse_of(UpdateNumber::from_version(theirs.version))
+            },
             ..theirs
         }
     }
@@ -321,6 +346,6 @@ impl Learner {
             }
             blended = intake.take_planned(plan)?.unwrap_or_default();
         }
-        in_order(plan, own, blended)
+        in_order(plan, own, blended, self.window.take(plan)?)
     }
 }

@@ -17,12 +17,13 @@ impl Learner {
         let from = self.trainer.version();
         self.first_unplanned = self.records.next_plan().await?;
         self.catch_up(inputs).await?;
+        self.restore_window(inputs).await?;
         while let Some(plan) = self.records.plan(self.trainer.next_update()).await? {
             if plan.update() >= self.first_unplanned {
                 return Err(self.overtaken(plan.update(), plan.writer));
             }
             let groups = self.groups_of(&plan, inputs).await?;
-            self.unsaved += groups.len() as u64;
+            self.unsaved += plan.groups.len() as u64;
             self.execute(plan, groups, Occasion::Again).await?;
         }
         let version = self.trainer.version();
@@ -94,6 +95,17 @@ impl Learner {
             writer: self.writer.clone(),
         };
         Ok(self.records.write_deviation(&deviation).await?)
+    }
+
+    /// Reads the groups of updates before the checkpoint that later ones may train again.
+    async fn restore_window(&mut self, inputs: &mut Inputs) -> Result<()> {
+        while !self.window.restore_from(&mut self.intake) {
+            match inputs.source.next().await? {
+                Some(incoming) => self.take(incoming, inputs).await?,
+                None => break,
+            }
+        }
+        Ok(())
     }
 
     /// Reads a recorded log up to the point that the previous process had reached. From there on

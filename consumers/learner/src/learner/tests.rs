@@ -21,6 +21,7 @@ use crate::{
     source::Durability,
 };
 
+mod reuse;
 mod slots;
 mod stops;
 mod ways;

@@ -67,6 +67,8 @@ pub(crate) fn plan(groups: &[ReadyGroup], budget: usize) -> Plan {
         fingerprint: fingerprint::current(),
         follows: None,
         known: Vec::new(),
+        reused: Vec::new(),
+        reuse: vintage_control::Reuse::default(),
     }
 }
 

@@ -1,8 +1,8 @@
 //! Checks of a plan, and of the result of its update.
 
 use vintage_control::{
-    CONTROL_FORMAT, Partition, Plan, PlannedGroup, RecordId, RejectReason, Rejection, UpdateNumber,
-    UpdateResult,
+    CONTROL_FORMAT, Partition, Plan, PlannedGroup, RecordId, RejectReason, Rejection, ReusedGroup,
+    UpdateNumber, UpdateResult,
 };
 
 use super::Ledger;
@@ -47,8 +47,7 @@ impl<'a> Ledger<'a> {
                 plan.policy
             ));
         }
-        let rows: u64 = plan.groups.iter().map(|group| u64::from(group.rows)).sum();
-        if let Some(what) = packing_fault(plan, rows) {
+        if let Some(what) = packing_fault(plan, plan.rows()) {
             wrong(what);
         }
         let before = update.version_before();
@@ -61,6 +60,10 @@ impl<'a> Ledger<'a> {
             } else {
                 self.train(update, group, &file, findings);
             }
+        }
+        for reused in &plan.reused {
+            self.account.reused += 1;
+            self.check_reused(update, reused, &file, findings);
         }
         let own = plan.rejections.iter();
         for rejection in own.filter(|rejection| rejection.source.is_none()) {
@@ -95,8 +98,7 @@ impl<'a> Ledger<'a> {
             });
             return;
         };
-        let rows: u64 = plan.groups.iter().map(|group| u64::from(group.rows)).sum();
-        let planned = (plan.groups.len() as u64, rows);
+        let planned = (plan.groups.len() as u64, plan.rows());
         if planned != (result.groups, result.rows) {
             findings.breach(KIND, || {
                 format!(
@@ -105,6 +107,47 @@ impl<'a> Ledger<'a> {
                 )
             });
         }
+    }
+
+    /// Checks that the update that a reused group names is the one that trained it first.
+    fn check_reused(
+        &self,
+        update: UpdateNumber,
+        reused: &ReusedGroup,
+        file: &str,
+        findings: &mut Findings,
+    ) {
+        let group = &reused.group;
+        let called = format!(
+            "{file}: reused group {}/{}",
+            group.producer, group.producer_seq
+        );
+        let first = reused.first_trained;
+        let mut wrong = |what: String| {
+            findings.breach("reused groups that were not trained before", || {
+                format!("{called} {what}")
+            });
+        };
+        if first >= update {
+            wrong(format!("was first trained by update {first}, it says"));
+        }
+        let mut found = Vec::with_capacity(group.records.len());
+        for &record in &group.records {
+            // Retention or a prune may have deleted the record since.
+            let RecordState::Present(at, there) = self.inventory.state_of(record) else {
+                continue;
+            };
+            let trained = self.used_by((record.incarnation, record.partition), at);
+            if trained != Some(first) {
+                let trained = trained.map_or_else(|| "none".to_owned(), |other| other.to_string());
+                wrong(format!(
+                    "was first trained by update {first}, it says, and of {record} it was {trained}"
+                ));
+            }
+            found.push(there);
+        }
+        let complete = found.len() == group.records.len();
+        self.check_group(group, &found, complete, &called, findings);
     }
 
     fn train(

@@ -160,6 +160,8 @@ impl Lead {
             fingerprint: self.fingerprint.clone(),
             follows: None,
             known: Vec::new(),
+            reused: Vec::new(),
+            reuse: vintage_control::Reuse::default(),
         });
     }
 

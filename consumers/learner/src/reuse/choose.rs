@@ -1,0 +1,85 @@
+//! Choice of groups to train again: a function of the window, the rule, the seed and the update.
+
+use vintage_control::{ReplayRule, ReusedGroup, Sampler, Sha256, UpdateNumber};
+
+use super::{Kept, ReuseWindow};
+use crate::intake::ReadyGroup;
+
+impl ReuseWindow {
+    /// Chooses up to `wanted` groups for `update`, in the order in which they were trained first.
+    pub(crate) fn choose(
+        &self,
+        update: UpdateNumber,
+        wanted: usize,
+        rule: ReplayRule,
+        seed: u64,
+    ) -> Vec<(ReusedGroup, ReadyGroup)> {
+        let mut places = match rule.sampler {
+            Sampler::Newest => (0..self.kept.len()).rev().take(wanted).collect(),
+            Sampler::Uniform => self.drawn(update, wanted, seed, |_| 1.0),
+            Sampler::Priority => {
+                let decay = rule.window as f64 / 2.0;
+                self.drawn(update, wanted, seed, |kept| {
+                    let age = (update.0 - kept.first_trained.0) as f64;
+                    mean_reward(&kept.group).abs() * (-age / decay).exp()
+                })
+            }
+        };
+        places.sort_unstable();
+        let chosen = places.into_iter().map(|place| &self.kept[place]);
+        chosen
+            .map(|kept| {
+                let reused = ReusedGroup {
+                    group: kept.group.planned.clone(),
+                    first_trained: kept.first_trained,
+                };
+                (reused, kept.group.clone())
+            })
+            .collect()
+    }
+
+    /// Draws places without replacement, each with a probability in proportion to its weight
+    /// (Efraimidis and Spirakis: the largest `ln(u) / w` win). Groups of weight 0 are taken last.
+    fn drawn(
+        &self,
+        update: UpdateNumber,
+        wanted: usize,
+        seed: u64,
+        weight: impl Fn(&Kept) -> f64,
+    ) -> Vec<usize> {
+        let key = |kept: &Kept| {
+            let drawn = uniform(seed, update, kept.group.planned.content_sha256);
+            drawn.ln() / weight(kept).max(f64::MIN_POSITIVE)
+        };
+        let mut keys: Vec<_> = self.kept.iter().map(key).zip(0..).collect();
+        keys.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        keys.into_iter()
+            .take(wanted)
+            .map(|(_, place)| place)
+            .collect()
+    }
+}
+
+/// Returns a number in (0, 1] that is drawn for a group at an update: a hash, so that a restarted
+/// learner draws the same.
+fn uniform(seed: u64, update: UpdateNumber, content: Sha256) -> f64 {
+    let mut of_content = [0; 8];
+    of_content.copy_from_slice(&content.0[..8]);
+    let mixed = mixed(mixed(seed ^ update.0.rotate_left(32)) ^ u64::from_le_bytes(of_content));
+    // 53 bits, as many as an f64 holds.
+    ((mixed >> 11) + 1) as f64 / (1_u64 << 53) as f64
+}
+
+/// Mixes the bits of a word (SplitMix64).
+fn mixed(word: u64) -> u64 {
+    let word = word.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    word ^ (word >> 31)
+}
+
+fn mean_reward(group: &ReadyGroup) -> f64 {
+    let parts = group.parts.iter();
+    let rewards = parts.flat_map(|rows| (0..rows.len()).map(|row| f64::from(rows.reward(row))));
+    crate::host::mean(rewards)
+}
