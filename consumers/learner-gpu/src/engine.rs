@@ -4,12 +4,11 @@ use std::borrow::Cow;
 
 use candle_core::Device;
 use vintage_control::{Fingerprint, Plan};
-use vintage_learner::engine::{UpdateEngine, UpdateStats, compute, rule, run};
+use vintage_learner::engine::{UpdateEngine, UpdateStats, compute, run};
 use vintage_learner::{AdamW, Error, PackedBatch, Result};
 use vintage_model::{Compute, Decoder};
 
 use crate::policy::DevicePolicy;
-use crate::weigh::is_supported;
 
 /// Engine that trains on a device: a GPU, or in tests candle's CPU device.
 #[derive(Debug)]
@@ -62,13 +61,6 @@ impl UpdateEngine for DeviceEngine {
         batches: &[PackedBatch],
         outcome: &mut UpdateStats,
     ) -> Result<()> {
-        if !is_supported(&rule(&plan.algorithm)) {
-            return Err(Error::Settings(format!(
-                "update {}: algorithm {:?} is not there on a device; train on the CPU with \
-                 learner.device = \"cpu\", or by another rule",
-                plan.version, plan.algorithm.name
-            )));
-        }
         let policy = self.policy(decoder, compute(&plan.training))?;
         run(policy, plan, batches, outcome)?;
         if outcome.skipped.is_none() {

@@ -52,6 +52,7 @@ impl DevicePolicy {
             behavior: &joined.behavior,
             advantage: &joined.advantage,
             valid: &joined.valid,
+            row_ends: Some(&joined.row_ends),
         };
         weigh(&rule, plan.algorithm.log_ratio_clamp, new, &known).map_err(|problem| match problem {
             Problem::Refused(source) => Error::Weigh {

@@ -3,8 +3,8 @@
 
 use std::{borrow::Cow, collections::BTreeMap, fmt};
 
-use vintage_control::{Algorithm, AlgorithmName, Fingerprint, OptimizerSettings, Plan, Training};
-use vintage_m2po::{Rule, Stats};
+use vintage_control::{Fingerprint, OptimizerSettings, Plan, Training};
+use vintage_m2po::Stats;
 use vintage_model::{Compute, Decoder};
 
 use crate::{
@@ -12,6 +12,8 @@ use crate::{
     error::{Error, Result},
     pack::PackedBatch,
 };
+
+pub use crate::rule::rule;
 
 /// Engine that computes the updates of one policy and holds the optimizer's moments, on the CPU or
 /// on a GPU.
@@ -114,27 +116,6 @@ pub fn run<S: Step>(
     let norm = step.step(&plan.optimizer, &gradients)?;
     outcome.grad_norm = finite("gradient norm", norm)?;
     Ok(())
-}
-
-/// Ratio of proximal to behaviour probability above which a token is rejected (AReaL's M2PO
-/// example).
-const AREAL_BEHAVIOR_CAP: f64 = 5.0;
-
-/// Returns the rule of an algorithm, with its settings.
-pub fn rule(algorithm: &Algorithm) -> Rule {
-    let tau = algorithm.m2_threshold;
-    let eps = algorithm.clip_eps;
-    match algorithm.name {
-        AlgorithmName::M2po => Rule::M2poPaper { tau },
-        AlgorithmName::M2poAreal => Rule::M2poAreal {
-            tau,
-            eps,
-            behavior_cap: Some(AREAL_BEHAVIOR_CAP),
-        },
-        AlgorithmName::M2poFork => Rule::M2poFork { tau },
-        AlgorithmName::Grpo => Rule::GrpoClip { eps },
-        AlgorithmName::None => Rule::None,
-    }
 }
 
 /// Converts training settings to the model's precision and recomputation.

@@ -143,6 +143,7 @@ fn weigh_all(plan: &Plan, batches: &[PackedBatch], scored: &[Scored]) -> Result<
         advantage: &known.advantage,
         valid: &known.valid,
         prox,
+        row_ends: Some(&known.row_ends),
         clamp: plan.algorithm.log_ratio_clamp,
     };
     weigh(&rule(&plan.algorithm), &tokens).map_err(|source| Error::Weigh {

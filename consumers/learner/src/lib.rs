@@ -54,6 +54,7 @@ mod origins;
 mod outlet;
 mod pack;
 mod replay;
+mod rule;
 mod settings;
 pub mod source;
 pub mod trainer;
