@@ -4,12 +4,11 @@ use std::borrow::Cow;
 
 use candle_core::Device;
 use vintage_control::{Fingerprint, Plan};
-use vintage_learner::engine::{UpdateEngine, UpdateStats, compute, rule, run};
+use vintage_learner::engine::{UpdateEngine, UpdateStats, compute, run};
 use vintage_learner::{AdamW, Error, PackedBatch, Result};
 use vintage_model::{Compute, Decoder};
 
 use crate::policy::DevicePolicy;
-use crate::weigh::is_supported;
 
 /// Engine that trains on a device: a GPU, or in tests candle's CPU device.
 #[derive(Debug)]
@@ -62,18 +61,12 @@ impl UpdateEngine for DeviceEngine {
         batches: &[PackedBatch],
         outcome: &mut UpdateStats,
     ) -> Result<()> {
-        if !is_supported(&rule(&plan.algorithm)) {
-            return Err(Error::Settings(format!(
-                "update {}: algorithm {:?} is not there on a device; train on the CPU with \
-                 learner.device = \"cpu\", or by another rule",
-                plan.version, plan.algorithm.name
-            )));
-        }
         if plan.reuse.reset_optimizer {
             self.forget_parameters()?;
             self.optimizer = AdamW::default();
         }
         let policy = self.policy(decoder, compute(&plan.training))?;
+        policy.begin();
         run(policy, plan, batches, outcome)?;
         if outcome.skipped.is_none() {
             policy.decoder.read_into(decoder)?;

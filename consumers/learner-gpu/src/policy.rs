@@ -4,14 +4,14 @@ use std::time::Instant;
 
 use candle_core::{DType, Device, Result as Candle, Tensor};
 use vintage_control::{OptimizerSettings, Plan};
-use vintage_learner::engine::{Step, UpdateStats, rule};
+use vintage_learner::engine::{Step, UpdateStats, rule, weigh_batch};
 use vintage_learner::{AdamW, Error, Joined, PackedBatch, Result};
 use vintage_model::{Compute, Decoder};
 use vintage_model_gpu::{DeviceDecoder, DeviceGradients, DeviceScored};
 
 use crate::adamw::DeviceAdamW;
 use crate::tokens::Known;
-use crate::weigh::{DeviceWeighed, Problem, weigh};
+use crate::weigh::{DeviceWeighed, Problem, on_device, weigh};
 
 /// Copy of a policy on a device. All weights are copied to the host after an update, to be hashed
 /// and published; moments are copied only for a checkpoint.
@@ -20,6 +20,8 @@ pub struct DevicePolicy {
     /// The decoder there, with its parameters.
     pub decoder: DeviceDecoder,
     pub(crate) optimizer: DeviceAdamW,
+    /// Log-probs at the beginning of an update that takes more than one pass.
+    prox: Option<Vec<f32>>,
 }
 
 impl DevicePolicy {
@@ -32,7 +34,11 @@ impl DevicePolicy {
     ) -> Result<Self> {
         let decoder = DeviceDecoder::new(decoder, compute, device)?;
         let optimizer = DeviceAdamW::new(optimizer, &decoder)?;
-        Ok(Self { decoder, optimizer })
+        Ok(Self {
+            decoder,
+            optimizer,
+            prox: None,
+        })
     }
 
     /// Takes one step of AdamW. Returns the gradients' norm; one that is not finite changes
@@ -45,13 +51,33 @@ impl DevicePolicy {
         self.optimizer.step(settings, &mut self.decoder, gradients)
     }
 
-    fn weigh(plan: &Plan, batches: &[&PackedBatch], new: &Tensor) -> Result<DeviceWeighed> {
+    /// Begins an update: the policy that it starts from is the one on the device.
+    pub(crate) fn begin(&mut self) {
+        self.prox = None;
+    }
+
+    fn weigh(
+        &mut self,
+        plan: &Plan,
+        batches: &[&PackedBatch],
+        new: &Tensor,
+        outcome: &mut UpdateStats,
+    ) -> Result<DeviceWeighed> {
         let rule = rule(&plan.algorithm);
         let joined = Joined::of(batches.iter().copied());
+        if plan.reuse.passes > 1 || plan.reuse.kl.is_some() {
+            let log_probs = new.to_vec1::<f32>();
+            let log_probs = log_probs.map_err(failed("weighing a batch"))?;
+            let prox = self.prox.get_or_insert_with(|| log_probs.clone());
+            let (weighed, distance) = weigh_batch(plan, &joined, &log_probs, prox)?;
+            outcome.distance = distance;
+            return on_device(weighed, new.device()).map_err(failed("weighing a batch"));
+        }
         let known = Known {
             behavior: &joined.behavior,
             advantage: &joined.advantage,
             valid: &joined.valid,
+            row_ends: Some(&joined.row_ends),
         };
         weigh(&rule, plan.algorithm.log_ratio_clamp, new, &known).map_err(|problem| match problem {
             Problem::Refused(source) => Error::Weigh {
@@ -89,7 +115,7 @@ impl DevicePolicy {
     }
 
     fn timed_weigh(
-        &self,
+        &mut self,
         plan: &Plan,
         batches: &[&PackedBatch],
         scored: &[DeviceScored],
@@ -105,7 +131,7 @@ impl DevicePolicy {
         let device = self.decoder.device();
         device.synchronize().map_err(failed("the forward pass"))?;
         let started = Instant::now();
-        let weighed = Self::weigh(plan, batches, &new)?;
+        let weighed = self.weigh(plan, batches, &new, outcome)?;
         Self::note(outcome, &weighed, batches, &entropy)?;
         outcome.weigh_seconds = started.elapsed().as_secs_f64();
         Ok(weighed)

@@ -26,6 +26,8 @@ pub struct Known<'a> {
     pub advantage: &'a [f32],
     /// True for a token that is trained on.
     pub valid: &'a [bool],
+    /// End of each row, as an index one past its last token; rules per sequence need it.
+    pub row_ends: Option<&'a [usize]>,
 }
 
 impl Known<'_> {

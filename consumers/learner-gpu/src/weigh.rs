@@ -1,7 +1,8 @@
-//! Rules of `vintage_m2po` on a device. Per-token values leave it only to explain a refusal.
+//! Rules of `vintage_m2po` on a device. Per-token values leave it only to explain a refusal, and for
+//! rules without tensor operations here: those are weighed on the host.
 
-use candle_core::{DType, Result as Candle, Tensor};
-use vintage_m2po::{Rule, Stats, Tokens};
+use candle_core::{DType, Device, Result as Candle, Tensor};
+use vintage_m2po::{Rule, Stats, Tokens, Weighed};
 
 use crate::mask::{Budget, MOST_TOKENS, keep};
 use crate::tokens::{DeviceTokens, Known, ones};
@@ -24,7 +25,7 @@ pub struct DeviceWeighed {
 pub enum Problem {
     /// The rule refused the batch or its settings; the error names the token or the setting.
     Refused(vintage_m2po::Error),
-    /// The device failed, or it does not support the rule or so many tokens.
+    /// The device failed, or it does not take so many tokens.
     Device(candle_core::Error),
 }
 
@@ -32,11 +33,6 @@ impl From<candle_core::Error> for Problem {
     fn from(error: candle_core::Error) -> Self {
         Self::Device(error)
     }
-}
-
-/// Returns true if devices support the rule.
-pub(crate) fn is_supported(rule: &Rule) -> bool {
-    !matches!(rule, Rule::M2poFork { .. })
 }
 
 /// Per-token results of a rule; every tensor is f64 `[n]`.
@@ -55,9 +51,29 @@ struct Terms {
 /// Weighs one optimizer batch as `vintage_m2po::weigh` does, from new log-probs f32 `[n]`.
 /// A proximal policy is the new one.
 ///
+/// M2PO as in the paper and in AReaL, GRPO's clip and the control arm are computed on the device.
+/// For every other rule the log-probs are copied to the host and the weights back, 4 bytes a token
+/// each way.
+///
 /// # Errors
-/// What the rule refuses, a rule that is not there on a device, and a device that fails.
+/// What the rule refuses, more tokens than the device's sums are exact for, and a device that
+/// fails.
 pub fn weigh(
+    rule: &Rule,
+    clamp: f64,
+    new: &Tensor,
+    known: &Known<'_>,
+) -> Result<DeviceWeighed, Problem> {
+    if let Rule::M2poPaper { .. } | Rule::M2poAreal { .. } | Rule::GrpoClip { .. } | Rule::None =
+        rule
+    {
+        by_device(rule, clamp, new, known)
+    } else {
+        by_host(rule, clamp, new, known)
+    }
+}
+
+fn by_device(
     rule: &Rule,
     clamp: f64,
     new: &Tensor,
@@ -70,14 +86,14 @@ pub fn weigh(
     };
     vintage_m2po::weigh(rule, &nothing).map_err(Problem::Refused)?;
     let n = known.valid.len();
-    if n > MOST_TOKENS || !is_supported(rule) {
+    if n > MOST_TOKENS {
         return Err(Problem::Device(candle_core::Error::Msg(format!(
-            "weighing {n} tokens by {rule:?}: a device takes up to {MOST_TOKENS} tokens and every \
-             rule but that of the released code; train on the CPU with learner.device = \"cpu\""
+            "weighing {n} tokens by {rule:?}: a device takes up to {MOST_TOKENS} tokens; train on \
+             the CPU with learner.device = \"cpu\""
         ))));
     }
     if !known.is_finite() {
-        return Err(on_host(rule, clamp, new, known));
+        return Err(refusal(rule, clamp, new, known));
     }
     if !known.valid.contains(&true) {
         return Ok(DeviceWeighed {
@@ -92,7 +108,7 @@ pub fn weigh(
     }
     let tokens = DeviceTokens::new(new, known)?;
     if tokens.not_finite.to_scalar::<f64>()? > 0.0 {
-        return Err(on_host(rule, clamp, new, known));
+        return Err(refusal(rule, clamp, new, known));
     }
     let terms = Terms::new(rule, clamp, &tokens)?;
     let weight = (&terms.slope / terms.denominator)?.to_dtype(DType::F32)?;
@@ -119,23 +135,40 @@ fn bounds(rule: &Rule) -> Option<(f64, f64)> {
     }
 }
 
+/// Weighs a batch by the host's implementation: log-probs down, weights up.
+fn by_host(
+    rule: &Rule,
+    clamp: f64,
+    new: &Tensor,
+    known: &Known<'_>,
+) -> Result<DeviceWeighed, Problem> {
+    let log_probs = new.to_vec1::<f32>()?;
+    let tokens = Tokens {
+        row_ends: known.row_ends,
+        clamp,
+        ..Tokens::new(&log_probs, known.behavior, known.advantage, known.valid)
+    };
+    let weighed = vintage_m2po::weigh(rule, &tokens).map_err(Problem::Refused)?;
+    Ok(on_device(weighed, new.device())?)
+}
+
+/// Copies the weights of a batch that the host weighed to `device`.
+pub(crate) fn on_device(weighed: Weighed, device: &Device) -> Candle<DeviceWeighed> {
+    let n = weighed.weight.len();
+    let mask: Vec<f64> = weighed.mask.iter().map(|&kept| f64::from(kept)).collect();
+    Ok(DeviceWeighed {
+        weight: Tensor::from_vec(weighed.weight, n, device)?,
+        mask: Tensor::from_vec(mask, n, device)?,
+        loss: weighed.loss,
+        stats: weighed.stats,
+    })
+}
+
 /// Returns the error of the host's implementation for a batch with values that are not finite. Only
 /// for that purpose are tokens read back.
-fn on_host(rule: &Rule, clamp: f64, new: &Tensor, known: &Known<'_>) -> Problem {
-    let new = match new.to_vec1::<f32>() {
-        Ok(new) => new,
-        Err(error) => return Problem::Device(error),
-    };
-    let tokens = Tokens {
-        new: &new,
-        behavior: known.behavior,
-        advantage: known.advantage,
-        valid: known.valid,
-        prox: None,
-        clamp,
-    };
-    match vintage_m2po::weigh(rule, &tokens) {
-        Err(refused) => Problem::Refused(refused),
+fn refusal(rule: &Rule, clamp: f64, new: &Tensor, known: &Known<'_>) -> Problem {
+    match by_host(rule, clamp, new, known) {
+        Err(problem) => problem,
         Ok(_) => Problem::Device(candle_core::Error::Msg(
             "weighing a batch: the device found a log-prob that is not finite, and the host did \
              not: the GPU's memory may be failing"
@@ -209,8 +242,8 @@ impl Terms {
                     denominator: all,
                 }
             }
-            // `M2poFork` was refused before.
-            Rule::None | Rule::M2poFork { .. } => Self {
+            // Other rules are weighed on the host.
+            _ => Self {
                 mask: valid.clone(),
                 loss: open.clone(),
                 slope: open,

@@ -23,6 +23,7 @@ impl DeviceWeigher {
             behavior: tokens.behavior,
             advantage: tokens.advantage,
             valid: tokens.valid,
+            row_ends: tokens.row_ends,
         };
         let new = Tensor::new(tokens.new, &self.device)?;
         let found = weigh(rule, tokens.clamp, &new, &known)?;

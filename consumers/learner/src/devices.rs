@@ -32,7 +32,7 @@ pub trait Weigher: fmt::Debug {
     /// Weighs a batch. The new policy serves as the proximal one.
     ///
     /// # Errors
-    /// What the rule refuses, a rule that is not there on the device, and a device that fails.
+    /// What the rule refuses, and a device that fails.
     fn weigh(&self, rule: &Rule, tokens: &Tokens<'_, f32>) -> Result<Weighed, NotWeighed>;
 }
 
@@ -41,7 +41,7 @@ pub trait Weigher: fmt::Debug {
 pub enum NotWeighed {
     /// The rule refused the batch or its settings; the error names the token or the setting.
     Refused(vintage_m2po::Error),
-    /// The device failed, or it does not support the rule or so many tokens.
+    /// The device failed, or it does not take so many tokens.
     Device(Box<dyn std::error::Error + Send + Sync>),
 }
 

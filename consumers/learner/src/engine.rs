@@ -3,8 +3,8 @@
 
 use std::{borrow::Cow, collections::BTreeMap, fmt};
 
-use vintage_control::{Algorithm, AlgorithmName, Fingerprint, OptimizerSettings, Plan, Training};
-use vintage_m2po::{Rule, Stats};
+use vintage_control::{Fingerprint, OptimizerSettings, Plan, Training};
+use vintage_m2po::{KlStats, Stats};
 use vintage_model::{Compute, Decoder};
 
 use crate::{
@@ -12,6 +12,8 @@ use crate::{
     error::{Error, Result},
     pack::PackedBatch,
 };
+
+pub use crate::rule::{rule, weigh_batch};
 
 /// Engine that computes the updates of one policy and holds the optimizer's moments, on the CPU or
 /// on a GPU.
@@ -63,8 +65,10 @@ pub struct UpdateStats {
     pub skipped: Option<String>,
     /// Statistics of the rule.
     pub stats: Stats,
-    /// Loss of the batch.
+    /// Loss of the batch, the penalty included.
     pub loss: f64,
+    /// Distance from the versions of the plan's penalty, if it has one.
+    pub distance: Option<KlStats>,
     /// Norm of the gradients before clipping.
     pub grad_norm: f64,
     /// Number of rows in the batch.
@@ -121,27 +125,6 @@ pub fn run<S: Step>(
         finite("gradient norm", step.step(&plan.optimizer, &gradients)?)?;
     }
     Ok(())
-}
-
-/// Ratio of proximal to behaviour probability above which a token is rejected (AReaL's M2PO
-/// example).
-const AREAL_BEHAVIOR_CAP: f64 = 5.0;
-
-/// Returns the rule of an algorithm, with its settings.
-pub fn rule(algorithm: &Algorithm) -> Rule {
-    let tau = algorithm.m2_threshold;
-    let eps = algorithm.clip_eps;
-    match algorithm.name {
-        AlgorithmName::M2po => Rule::M2poPaper { tau },
-        AlgorithmName::M2poAreal => Rule::M2poAreal {
-            tau,
-            eps,
-            behavior_cap: Some(AREAL_BEHAVIOR_CAP),
-        },
-        AlgorithmName::M2poFork => Rule::M2poFork { tau },
-        AlgorithmName::Grpo => Rule::GrpoClip { eps },
-        AlgorithmName::None => Rule::None,
-    }
 }
 
 /// Converts training settings to the model's precision and recomputation.

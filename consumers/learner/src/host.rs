@@ -2,16 +2,17 @@
 
 use std::{borrow::Cow, time::Instant};
 
-use vintage_control::{AlgorithmName, Fingerprint, OptimizerSettings, Plan};
-use vintage_m2po::{Tokens, Weighed, weigh};
+use vintage_control::{Fingerprint, OptimizerSettings, Plan};
+use vintage_m2po::Weighed;
 use vintage_model::{Decoder, Gradients, Scored};
 
 use crate::{
     adamw::AdamW,
-    engine::{Step, UpdateEngine, UpdateStats, compute, rule, run},
-    error::{Error, Result},
+    engine::{Step, UpdateEngine, UpdateStats, compute, run},
+    error::Result,
     fingerprint,
     pack::{Joined, PackedBatch},
+    rule::weigh_batch,
 };
 
 /// Engine that computes with the kernels on this machine's CPU.
@@ -84,8 +85,9 @@ impl HostStep<'_> {
         let new = new.collect::<Vec<_>>().concat();
         let prox = self.prox.get_or_insert_with(|| new.clone());
         let started = Instant::now();
-        let weighed = weigh_all(plan, batches, &new, prox)?;
+        let (weighed, distance) = weigh_batch(plan, &Joined::of(batches), &new, prox)?;
         outcome.weigh_seconds = started.elapsed().as_secs_f64();
+        outcome.distance = distance;
         outcome.take(batches, scored, &weighed);
         Ok(weighed)
     }
@@ -144,23 +146,6 @@ impl UpdateStats {
                 .map(|(_, entropy)| f64::from(*entropy)),
         );
     }
-}
-
-fn weigh_all(plan: &Plan, batches: &[PackedBatch], new: &[f32], prox: &[f32]) -> Result<Weighed> {
-    let known = Joined::of(batches);
-    let prox = (plan.algorithm.name == AlgorithmName::M2poAreal).then_some(prox);
-    let tokens = Tokens {
-        new,
-        behavior: &known.behavior,
-        advantage: &known.advantage,
-        valid: &known.valid,
-        prox,
-        clamp: plan.algorithm.log_ratio_clamp,
-    };
-    weigh(&rule(&plan.algorithm), &tokens).map_err(|source| Error::Weigh {
-        update: plan.update(),
-        source,
-    })
 }
 
 /// Mean of the values; 0 of none.

@@ -57,6 +57,7 @@ mod pack;
 mod replay;
 mod result;
 mod reuse;
+mod rule;
 mod settings;
 pub mod source;
 pub mod trainer;

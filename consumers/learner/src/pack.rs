@@ -57,6 +57,16 @@ pub struct PackedBatch {
     pub previous: Vec<f32>,
 }
 
+impl PackedBatch {
+    /// Returns the end of each row's targets: the positions of a row's targets are before the
+    /// beginning of the next row.
+    fn row_ends(&self) -> impl Iterator<Item = usize> {
+        let starts = self.packed.starts.iter().skip(1);
+        let positions = &self.targets.position;
+        starts.map(|&next| positions.partition_point(|&position| (position as usize) < next))
+    }
+}
+
 /// Known values of the targets of all batches, one batch after the other.
 #[derive(Debug)]
 pub struct Joined {
@@ -70,6 +80,8 @@ pub struct Joined {
     pub reference: Vec<f32>,
     /// Log-probs under the version before; empty without a penalty.
     pub previous: Vec<f32>,
+    /// End of each row's targets, as an index one past the last.
+    pub row_ends: Vec<usize>,
 }
 
 impl Joined {
@@ -81,8 +93,13 @@ impl Joined {
             valid: Vec::new(),
             reference: Vec::new(),
             previous: Vec::new(),
+            row_ends: Vec::new(),
         };
         for batch in batches {
+            let before = joined.valid.len();
+            joined
+                .row_ends
+                .extend(batch.row_ends().map(|end| before + end));
             joined.behavior.extend_from_slice(&batch.behavior);
             joined.advantage.extend_from_slice(&batch.advantage);
             joined.valid.extend_from_slice(&batch.valid);

@@ -71,6 +71,18 @@ impl Term {
             open
         }
     }
+
+    /// Bounds the loss of a token with `A < 0` at `-cap A` (dual clip, arXiv 1912.09729). A token at
+    /// the bound counts as masked.
+    pub(crate) fn dual(self, advantage: f64, cap: Option<f64>) -> Self {
+        match cap {
+            Some(cap) if advantage < 0.0 && self.loss > -cap * advantage => Self {
+                loss: -cap * advantage,
+                ..Self::MASKED
+            },
+            _ => self,
+        }
+    }
 }
 
 /// Sums `term(index, r, A)` over the valid tokens, with `r` clamped, and divides by `denominator`.

@@ -37,6 +37,39 @@ pub enum Error {
         /// Value of the slice at that token.
         value: f64,
     },
+    /// The end of a row is before its beginning or past the last token.
+    #[error(
+        "cannot weigh the batch: row {row} ends at {end}, which is not between its beginning \
+         {from} and the number of tokens {tokens}; give the ends of the rows in ascending order"
+    )]
+    RowEnd {
+        /// Number of the row, from 0.
+        row: usize,
+        /// Index one past the row's last token, as given.
+        end: usize,
+        /// Index of the row's first token.
+        from: usize,
+        /// Number of tokens in the batch.
+        tokens: usize,
+    },
+    /// The rule or statistic needs the rows of the batch, which are absent.
+    #[error(
+        "cannot weigh the batch: {what} is per sequence, and the batch does not say where its \
+         rows end; pass `row_ends`"
+    )]
+    NoRows {
+        /// Name of the rule or of the statistic.
+        what: &'static str,
+    },
+    /// The penalty needs log-probs of a policy, which are absent.
+    #[error(
+        "cannot add the KL penalty: lambda is {lambda}, so a share of it is to the previous \
+         policy, whose log-probs are absent; pass `previous` or set lambda to 1"
+    )]
+    NoPrevious {
+        /// Share of the penalty that is to the reference.
+        lambda: f64,
+    },
     /// A setting of the rule is out of range.
     #[error("cannot use the rule: `{name}` is {value}; it must be {range}")]
     Setting {

@@ -1,7 +1,7 @@
 //! The two second-moment masks: Algorithm 1 of the paper, and AReaL's variant of it.
 
 use crate::exact::{Grid, Sum};
-use crate::rule::check_tau;
+use crate::ranges::check_tau;
 use crate::scan::{Scan, scan};
 use crate::select::{Cut, select};
 use crate::{error::Error, real::Real, tokens::Tokens};

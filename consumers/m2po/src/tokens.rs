@@ -17,9 +17,13 @@ pub struct Tokens<'a, F = f32> {
     pub advantage: &'a [F],
     /// True if the token is trained on: a completion token that its producer did not mask out.
     pub valid: &'a [bool],
-    /// `log pi_prox(a_i|s_i)` under the policy as it was when the batch began, in nats. Only
-    /// `M2poAreal` reads it, and uses `new` where it is absent.
+    /// `log pi_prox(a_i|s_i)` under the policy as it was when the batch began, in nats. Rules that
+    /// are defined around it use `new`, as a constant, where it is absent: the policy before its
+    /// first step on a batch is the proximal one.
     pub prox: Option<&'a [F]>,
+    /// End of each row (one completion), as an index one past its last token, ascending; the last
+    /// one is the number of tokens. Rules per sequence refuse a batch without it.
+    pub row_ends: Option<&'a [usize]>,
     /// Bound on |log-ratio| before `exp`, in nats; above 0 and at most 700. Usually
     /// [`DEFAULT_CLAMP`].
     pub clamp: f64,
@@ -34,7 +38,17 @@ impl<'a, F: Real> Tokens<'a, F> {
             advantage,
             valid,
             prox: None,
+            row_ends: None,
             clamp: DEFAULT_CLAMP,
+        }
+    }
+
+    /// Returns the batch with the ends of its rows.
+    #[must_use]
+    pub fn with_rows(self, row_ends: &'a [usize]) -> Self {
+        Self {
+            row_ends: Some(row_ends),
+            ..self
         }
     }
 
@@ -60,7 +74,8 @@ impl<'a, F: Real> Tokens<'a, F> {
         if u32::try_from(expected).is_err() {
             return Err(Error::TooManyTokens { tokens: expected });
         }
-        Ok(())
+        self.row_ends
+            .map_or(Ok(()), |ends| check_row_ends(ends, expected))
     }
 
     pub(crate) fn check_clamp(&self) -> Result<(), Error> {
@@ -109,11 +124,48 @@ impl<'a, F: Real> Tokens<'a, F> {
         self.new[index].into() - self.behavior[index].into()
     }
 
+    /// Returns `log (pi_prox / pi_behav)` of a token in f64, without the clamp.
+    #[inline]
+    pub(crate) fn log_severity(&self, index: usize) -> f64 {
+        let prox = self.prox.unwrap_or(self.new);
+        prox[index].into() - self.behavior[index].into()
+    }
+
+    /// Returns `exp` of a log-ratio after the clamp.
+    #[inline]
+    pub(crate) fn clamped_exp(&self, log_ratio: f64) -> f64 {
+        log_ratio.clamp(-self.clamp, self.clamp).exp()
+    }
+
     /// Returns true if token i, which must be valid, is in `T`:
     /// `(A > 0 and r > 1) or (A < 0 and r < 1)`, strictly.
     #[inline]
     pub(crate) fn is_trust(&self, index: usize) -> bool {
         in_trust(self.new[index], self.behavior[index], self.advantage[index])
+    }
+}
+
+fn check_row_ends(ends: &[usize], tokens: usize) -> Result<(), Error> {
+    let mut from = 0;
+    for (row, &end) in ends.iter().enumerate() {
+        if end < from || end > tokens {
+            return Err(Error::RowEnd {
+                row,
+                end,
+                from,
+                tokens,
+            });
+        }
+        from = end;
+    }
+    if from == tokens {
+        Ok(())
+    } else {
+        Err(Error::Length {
+            field: "row_ends",
+            got: from,
+            expected: tokens,
+        })
     }
 }
 

@@ -6,6 +6,7 @@ use crate::{
     error::Error,
     fork,
     mask::{mask_areal, mask_m2},
+    proximal::{around_prox, mix_ppg},
     real::Real,
     rule::Rule,
     tokens::Tokens,
@@ -76,6 +77,21 @@ pub fn weigh_rows<F: Real>(
             weighed.stats.ratio_bounds = Some(bounds);
             Ok(weighed)
         }
+        Rule::MixPpg { eps, dual_clip } => Ok(mix_ppg(tokens, n_valid, eps, dual_clip)),
+        Rule::DecoupledPpo {
+            eps,
+            dual_clip,
+            cap,
+        } => Ok(around_prox(
+            tokens,
+            n_valid,
+            Some(eps),
+            dual_clip,
+            |index| {
+                let weight = tokens.clamped_exp(tokens.log_severity(index));
+                cap.is_none_or(|cap| weight <= cap).then_some(weight)
+            },
+        )),
         Rule::None => Ok(accumulate(tokens, n_valid, |_, ratio, advantage| {
             Term::open(ratio, advantage)
         })),

@@ -2,7 +2,7 @@
 
 use vintage_m2po::{Error, Rule, Tokens, group_advantages, mask_m2, stratify, weigh};
 
-const ALL: [Rule; 5] = [
+const ALL: [Rule; 7] = [
     Rule::PAPER,
     Rule::M2poAreal {
         tau: 0.04,
@@ -11,6 +11,15 @@ const ALL: [Rule; 5] = [
     },
     Rule::M2poFork { tau: 0.04 },
     Rule::GrpoClip { eps: 0.2 },
+    Rule::MixPpg {
+        eps: 0.2,
+        dual_clip: Some(3.0),
+    },
+    Rule::DecoupledPpo {
+        eps: 0.2,
+        dual_clip: Some(3.0),
+        cap: Some(5.0),
+    },
     Rule::None,
 ];
 
@@ -125,6 +134,7 @@ fn settings_out_of_range_are_refused() {
         eps,
         behavior_cap: cap,
     };
+    let mix = |eps, dual_clip| Rule::MixPpg { eps, dual_clip };
     for rule in [
         tau(-0.01),
         tau(f64::NAN),
@@ -135,6 +145,14 @@ fn settings_out_of_range_are_refused() {
         areal(0.2, Some(0.0)),
         areal(0.2, Some(f64::NAN)),
         Rule::GrpoClip { eps: f64::NAN },
+        mix(-0.1, None),
+        mix(0.2, Some(1.0)),
+        mix(0.2, Some(f64::NAN)),
+        Rule::DecoupledPpo {
+            eps: 0.2,
+            dual_clip: None,
+            cap: Some(f64::NAN),
+        },
     ] {
         let error = weigh_gaps(&rule, &[0.1], &[1.0], &[true]).expect_err("refused");
         assert!(matches!(error, Error::Setting { .. }), "{rule:?}: {error}");

@@ -399,7 +399,7 @@ proptest! {
     }
 }
 
-fn rules(tau: f64) -> [Rule; 6] {
+fn rules(tau: f64) -> [Rule; 8] {
     [
         Rule::M2poPaper { tau },
         Rule::M2poAreal {
@@ -414,6 +414,15 @@ fn rules(tau: f64) -> [Rule; 6] {
         },
         Rule::M2poFork { tau: tau.max(1e-4) },
         Rule::GrpoClip { eps: 0.2 },
+        Rule::MixPpg {
+            eps: 0.2,
+            dual_clip: Some(3.0),
+        },
+        Rule::DecoupledPpo {
+            eps: 0.2,
+            dual_clip: Some(3.0),
+            cap: Some(5.0),
+        },
         Rule::None,
     ]
 }

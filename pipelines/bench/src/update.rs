@@ -1,6 +1,6 @@
 //! Benchmark of updates: their speed, and the fraction of their time that the rule takes.
 
-use std::time::Instant;
+use std::{collections::BTreeMap, time::Instant};
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -205,6 +205,7 @@ pub(crate) fn plan(version: u64, training: &Training, fingerprint: &Fingerprint)
             m2_threshold: 0.04,
             clip_eps: 0.2,
             log_ratio_clamp: 20.0,
+            loss: BTreeMap::new(),
         },
         optimizer: OptimizerSettings {
             lr: 1e-6,

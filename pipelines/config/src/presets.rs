@@ -35,7 +35,7 @@ pub fn summary(name: &str) -> Option<String> {
 }
 
 /// Data files that presets refer to, by path below `presets/`.
-const DATA: [(&str, &str); 3] = [
+const DATA: [(&str, &str); 2] = [
     (
         "chain6/train.jsonl",
         include_str!("../../presets/chain6/train.jsonl"),

@@ -38,11 +38,12 @@ const SAFE: [&str; 19] = [
 
 /// Settings in which a learner may differ from the run whose rollouts it reads: those of training
 /// and of what it keeps. All other settings say what the rollouts are and where they are stored.
-const OF_LEARNER: [&str; 7] = [
+const OF_LEARNER: [&str; 8] = [
     "seed",
     "algorithm",
     "m2po",
     "grpo",
+    "loss",
     "learner",
     "evaluation",
     "metrics",

@@ -247,7 +247,7 @@ fn a_wrong_type_names_key_value_origin_and_expectation() {
         (
             "algorithm=gpro",
             "wrong type: algorithm = gpro (--set): expected one of m2po, m2po_areal, m2po_fork, \
-             grpo, none",
+             grpo, mix_ppg, decoupled_ppo, none",
         ),
         (
             "seed.x=1",

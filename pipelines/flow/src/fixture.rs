@@ -32,6 +32,8 @@ pub(crate) fn result(version: u64) -> UpdateResult {
         equal_groups: None,
         cut_rows: None,
         reused_groups: 0,
+        kl_reference: None,
+        kl_previous: None,
         mean_staleness: 6.0,
         max_staleness: 17,
         staleness: BTreeMap::new(),

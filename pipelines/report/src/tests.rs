@@ -50,6 +50,8 @@ fn result(version: u64) -> UpdateResult {
         equal_groups: None,
         cut_rows: None,
         reused_groups: 0,
+        kl_reference: None,
+        kl_previous: None,
         mean_staleness: (x / 2.0).min(8.0) + (0.3 * x).sin().abs(),
         max_staleness: version.min(17),
         staleness: BTreeMap::from([

@@ -31,6 +31,7 @@
 //! # Ok::<(), String>(())
 //! ```
 
+mod algorithm;
 mod announcement;
 mod archive;
 mod checkpoint;
@@ -51,6 +52,7 @@ mod topic;
 mod training;
 mod unit;
 
+pub use algorithm::{Algorithm, AlgorithmName, LossSetting};
 pub use announcement::{PolicyAnnouncement, WeightsDelta, WeightsManifest};
 pub use archive::{ArchiveFooter, OffsetRange};
 pub use checkpoint::{BlendedResume, CheckpointManifest, PartitionResume, ProducerWindow};
@@ -63,8 +65,8 @@ pub use mismatch::{EngineMismatch, MismatchedToken};
 pub use name::{BadName, Name};
 pub use numbers::NumberSet;
 pub use plan::{
-    Algorithm, AlgorithmName, Fingerprint, INCOMPLETE_AFTER_RECORDS, KnownVersion, MicroBatch,
-    OptimizerSettings, Plan, PlannedGroup, RejectReason, Rejection,
+    Fingerprint, INCOMPLETE_AFTER_RECORDS, KnownVersion, MicroBatch, OptimizerSettings, Plan,
+    PlannedGroup, RejectReason, Rejection,
 };
 pub use prune::{PruneMark, PrunePolicy, PruneRecord, PrunedFiles, PrunedNumbers};
 pub use result::{Deviation, EvaluationResult, UpdateResult};

@@ -1,6 +1,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    algorithm::Algorithm,
     digest::Sha256,
     name::Name,
     reuse::{Reuse, ReusedGroup},
@@ -235,36 +236,6 @@ impl RejectReason {
             Self::SlotTaken => "slot_taken",
         }
     }
-}
-
-/// Loss of an update and its settings.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Algorithm {
-    /// Rule that bounds the update.
-    pub name: AlgorithmName,
-    /// Budget τ on the second moment of the log-ratio (m2po).
-    pub m2_threshold: f64,
-    /// Clip range ε on both sides of ratio 1 (grpo, m2po_areal).
-    pub clip_eps: f64,
-    /// Limit to which |log-ratio| is clamped before `exp`. Clamped tokens are counted.
-    pub log_ratio_clamp: f64,
-}
-
-/// Rules that bound an update.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AlgorithmName {
-    /// M2PO as in the paper's Algorithm 1.
-    M2po,
-    /// M2PO as AReaL implements it.
-    M2poAreal,
-    /// M2PO as the authors' released code implements it.
-    M2poFork,
-    /// PPO's clip, as GRPO uses it.
-    Grpo,
-    /// No trust region.
-    None,
 }
 
 /// Settings of AdamW, and of the gradient clipping before it.

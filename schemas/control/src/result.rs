@@ -56,6 +56,12 @@ pub struct UpdateResult {
     pub m2_all: f64,
     /// Mean of behaviour minus new log-prob in nats (the k1 estimate of KL).
     pub kl: f64,
+    /// Estimate of KL(π ‖ reference) in nats a token, if the plan has a penalty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kl_reference: Option<f64>,
+    /// Estimate of KL(π ‖ version before) in nats a token, if the plan has a penalty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kl_previous: Option<f64>,
     /// Largest |log-ratio| of a token that was kept, in nats, not clamped.
     pub max_log_ratio: f64,
     /// Number of valid tokens whose log-ratio was clamped before `exp`.

@@ -52,7 +52,7 @@ fn examine<T: Serialize + DeserializeOwned + PartialEq + Debug>(file: &str) {
 
 #[test]
 fn every_record_is_what_its_golden_file_and_the_readme_say() {
-    let records: [(&str, Examine); 40] = [
+    let records: [(&str, Examine); 41] = [
         ("archive_footer.json", examine::<ArchiveFooter>),
         ("checkpoint_manifest.json", examine::<CheckpointManifest>),
         ("deviation.json", examine::<Deviation>),
@@ -76,6 +76,7 @@ fn every_record_is_what_its_golden_file_and_the_readme_say() {
             examine::<CheckpointManifest>,
         ),
         ("optional_lora_plan.json", examine::<Plan>),
+        ("optional_loss_plan.json", examine::<Plan>),
         (
             "optional_masters_checkpoint_manifest.json",
             examine::<CheckpointManifest>,

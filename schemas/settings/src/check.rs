@@ -1,9 +1,6 @@
 //! Checks of the ranges of settings, and of settings that contradict one another.
 
-use vintage_control::AlgorithmName;
-
 use crate::{
-    device::Device,
     problems::{Problems, Violation},
     run::RunConfig,
 };
@@ -19,14 +16,10 @@ impl RunConfig {
         );
         self.m2po.check(&mut problems);
         self.grpo.check(&mut problems);
+        self.loss.check(self.algorithm, &mut problems);
         self.warm_start.check(&mut problems);
         self.rollout.check(&mut problems);
         self.learner.check(&mut problems);
-        problems.require(
-            self.learner.device == Device::Cpu || self.algorithm != AlgorithmName::M2poFork,
-            "learner.device",
-            "must be \"cpu\" with algorithm = \"m2po_fork\", which a GPU does not compute",
-        );
         let row = self.rollout.environment.episode_tokens;
         problems.require(
             row.is_none_or(|row| row <= self.learner.micro_batch_tokens),

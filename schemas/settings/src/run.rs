@@ -6,6 +6,7 @@ use vintage_control::{Algorithm, AlgorithmName, Name, Topics};
 use crate::{
     gate::GateConfig,
     learner::LearnerConfig,
+    loss::LossConfig,
     name::name,
     prompts::PromptsConfig,
     rollout::RolloutConfig,
@@ -46,6 +47,8 @@ pub struct RunConfig {
     pub m2po: M2poConfig,
     /// Section `[grpo]`: settings of the GRPO algorithm.
     pub grpo: GrpoConfig,
+    /// Section `[loss]`: settings of the other algorithms.
+    pub loss: LossConfig,
     /// Section `[model]`: model that a run starts from.
     pub model: ModelConfig,
     /// Section `[prompts]`: training and held-out prompts.
@@ -82,6 +85,7 @@ impl Default for RunConfig {
             local: LocalConfig::default(),
             m2po: M2poConfig::default(),
             grpo: GrpoConfig::default(),
+            loss: LossConfig::default(),
             model: ModelConfig::default(),
             prompts: PromptsConfig::default(),
             warm_start: WarmStartConfig::default(),
@@ -104,6 +108,7 @@ impl RunConfig {
             m2_threshold: self.m2po.threshold,
             clip_eps: self.grpo.clip_eps,
             log_ratio_clamp: self.m2po.log_ratio_clamp,
+            loss: self.loss.used_by(self.algorithm),
         }
     }
 

@@ -39,7 +39,8 @@ impl M2poConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GrpoConfig {
-    /// Clip range ε on both sides of ratio 1 (`grpo`, and `m2po_areal`).
+    /// Clip range ε on both sides of ratio 1, or of the proximal policy (`grpo`, `m2po_areal`,
+    /// `mix_ppg`, `decoupled_ppo`).
     pub clip_eps: f64,
 }
 

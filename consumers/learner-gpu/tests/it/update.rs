@@ -87,14 +87,21 @@ fn a_device_trains_as_the_kernels_do() {
     }
 }
 
+/// Checks that a device trains by rules that it leaves to the host, in several micro-batches.
 #[test]
-fn a_rule_that_is_not_on_the_device_is_named() {
-    let groups = groups(|_| {});
-    let mut policy = on_device(policy());
-    let mut plan = plan(&groups, 4096);
-    plan.algorithm.name = AlgorithmName::M2poFork;
-    let error = update(&mut policy, &plan, &groups).unwrap_err();
-    assert!(error.to_string().contains("M2poFork"), "{error}");
+fn rules_that_are_not_on_the_device_are_weighed_on_the_host() {
+    let groups = groups(|row| row.completion_tokens[0] = 7 + i32::from(row.sample_index));
+    for name in AlgorithmName::ALL {
+        let mut plan = plan(&groups, 12);
+        plan.algorithm.name = name;
+        let (mut host, mut device) = (policy(), on_device(policy()));
+        let expected = update(&mut host, &plan, &groups).unwrap();
+        let found = update(&mut device, &plan, &groups).unwrap();
+        assert!(expected.grad_norm > 0.0, "{name:?}");
+        let near = |a: f64, b: f64| (a - b).abs() <= 1e-4 * b.abs().max(1e-3);
+        assert!(near(found.loss, expected.loss), "{name:?}");
+        assert!(near(found.grad_norm, expected.grad_norm), "{name:?}");
+    }
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Settings, records and groups for tests.
 
+use std::collections::BTreeMap;
+
 use vintage_control::{
     Algorithm, AlgorithmName, Incarnation, Offset, OptimizerSettings, Partition, PolicyVersion,
     RecordId,
@@ -30,6 +32,7 @@ pub(crate) fn settings() -> LearnerSettings {
         m2_threshold: 0.04,
         clip_eps: 0.2,
         log_ratio_clamp: 20.0,
+        loss: BTreeMap::new(),
     };
     LearnerSettings {
         pin_every: 10,

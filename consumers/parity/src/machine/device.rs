@@ -84,6 +84,7 @@ impl Machine for DeviceMachine {
             behavior: batch.behavior,
             advantage: batch.advantage,
             valid: batch.valid,
+            row_ends: None,
         };
         let (scored, tape) = decoder.forward(batch.packed, batch.targets)?;
         let weighed = weigh(batch.rule, DEFAULT_CLAMP, &scored.logprob, &known);

@@ -151,6 +151,7 @@ impl Case {
             advantage: &advantage,
             valid: &valid,
             prox: prox.as_deref(),
+            row_ends: None,
             clamp: DEFAULT_CLAMP,
         };
         let tau = self.threshold;
