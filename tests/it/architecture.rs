@@ -20,6 +20,10 @@ const PURE: &[(&str, &[&str])] = &[
     ("settings", &["vintage-control", "jiff", "serde"]),
     ("m2po", &["thiserror"]),
     (
+        "curate",
+        &["rand_chacha", "serde", "thiserror", "vintage-control"],
+    ),
+    (
         "verify",
         &[
             "num-bigint",
@@ -140,7 +144,14 @@ fn what_does_not_compute_is_built_without_candle() {
 fn producers_and_consumers_never_meet() {
     let arrows: BTreeMap<_, _> = ARROWS.iter().copied().collect();
     for producer in ["verify", "rollout", "local", "remote", "serve"] {
-        for consumer in ["m2po", "learner", "learner-gpu", "parity", "archive"] {
+        for consumer in [
+            "m2po",
+            "curate",
+            "learner",
+            "learner-gpu",
+            "parity",
+            "archive",
+        ] {
             assert!(
                 !arrows[producer].contains(&consumer),
                 "{producer} → {consumer}"
@@ -172,7 +183,12 @@ fn pure_crates_have_nothing_to_do_io_with() {
 #[test]
 fn pure_crates_call_no_clock_and_no_io() {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-    for folder in ["schemas/control", "consumers/m2po", "producers/verify"] {
+    for folder in [
+        "schemas/control",
+        "consumers/m2po",
+        "consumers/curate",
+        "producers/verify",
+    ] {
         for file in sources(&std::path::Path::new(root).join(folder).join("src")) {
             let text = std::fs::read_to_string(&file).expect("a source file");
             for forbidden in [

@@ -58,6 +58,7 @@ pub(super) const ARROWS: &[(&str, &[&str])] = &[
     ("grants", &["control", "settings"]),
     ("m2po", &[]),
     ("mismatch", &["control", "trajectory", "model"]),
+    ("curate", &["control"]),
     (
         "learner",
         &[
@@ -159,6 +160,7 @@ pub(super) const ARROWS: &[(&str, &[&str])] = &[
             "rollout",
             "grants",
             "m2po",
+            "curate",
             "learner",
             "archive",
         ],
@@ -224,6 +226,7 @@ pub(super) const ROWS: &[&[&str]] = &[
         "serve",
         "m2po",
         "mismatch",
+        "curate",
         "learner",
         "learner-gpu",
         "parity",
