@@ -63,7 +63,7 @@ impl ReadyGroup {
         Excerpt::of_row(rows, 0)
     }
 
-    fn max_version(&self) -> PolicyVersion {
+    pub(crate) fn max_version(&self) -> PolicyVersion {
         let newest = self.parts.iter().filter_map(Rows::max_version).max();
         newest.unwrap_or_default()
     }

@@ -5,7 +5,7 @@ use vintage_control::{CONTROL_FORMAT, EngineMismatch, Plan, Sha256, UpdateResult
 use crate::{engine::UpdateStats, settings::LearnerSettings, trainer::Trained};
 
 /// Builds the record of a finished update.
-pub fn result_of(
+pub(crate) fn result_of(
     settings: &LearnerSettings,
     plan: &Plan,
     trained: &Trained,

@@ -17,7 +17,17 @@ use crate::{
 #[derive(Debug, Clone)]
 struct Kept {
     first_trained: UpdateNumber,
+    /// Number of later updates that trained the group again.
+    uses: u32,
     group: ReadyGroup,
+}
+
+/// Group that is to be read again.
+#[derive(Debug)]
+struct Awaited {
+    first_trained: UpdateNumber,
+    uses: u32,
+    group: PlannedGroup,
 }
 
 /// Groups that may be trained again.
@@ -26,7 +36,7 @@ pub(crate) struct ReuseWindow {
     /// Groups in the order in which they were trained.
     kept: Vec<Kept>,
     /// Groups that plans before the checkpoint trained and whose records are to be read again.
-    awaited: Vec<(UpdateNumber, PlannedGroup)>,
+    awaited: Vec<Awaited>,
 }
 
 /// Records that enter the window with an update, and those that leave it.
@@ -49,7 +59,11 @@ impl ReuseWindow {
                 let own = plan.groups.clone().into_iter();
                 let update = plan.update();
                 own.filter(|group| group.source.is_none())
-                    .map(move |group| (update, group))
+                    .map(move |group| Awaited {
+                        first_trained: update,
+                        uses: uses_of(&group, plans),
+                        group,
+                    })
             };
             let reach = plans.iter().filter(|plan| plan.update() >= oldest);
             window.awaited = reach.flat_map(of).collect();
@@ -80,20 +94,21 @@ impl ReuseWindow {
     /// Returns the records of the groups that are still to be read.
     pub(crate) fn awaited(&self) -> impl Iterator<Item = RecordId> {
         let awaited = self.awaited.iter();
-        awaited.flat_map(|(_, group)| group.records.iter().copied())
+        awaited.flat_map(|awaited| awaited.group.records.iter().copied())
     }
 
     /// Takes a group that was read again. One that is not awaited, or has other content than its
     /// plan says, is left out.
     fn restore(&mut self, group: ReadyGroup) {
-        let place = self.awaited.iter().position(|(_, awaited)| {
-            awaited.records == group.planned.records
-                && awaited.content_sha256 == group.planned.content_sha256
+        let place = self.awaited.iter().position(|awaited| {
+            awaited.group.records == group.planned.records
+                && awaited.group.content_sha256 == group.planned.content_sha256
         });
         if let Some(place) = place {
-            let (first_trained, _) = self.awaited.remove(place);
+            let awaited = self.awaited.remove(place);
             self.kept.push(Kept {
-                first_trained,
+                first_trained: awaited.first_trained,
+                uses: awaited.uses,
                 group,
             });
             self.kept.sort_by_key(|kept| kept.first_trained);
@@ -107,10 +122,8 @@ impl ReuseWindow {
             self.restore(group);
         }
         let mut gone = Vec::new();
-        for (_, group) in self
-            .awaited
-            .extract_if(.., |(_, group)| intake.is_past(&group.records))
-        {
+        let is_past = |awaited: &mut Awaited| intake.is_past(&awaited.group.records);
+        for Awaited { group, .. } in self.awaited.extract_if(.., is_past) {
             tracing::warn!(
                 group = group.group,
                 "a group of an earlier update cannot be read again, and is not trained again"
@@ -126,12 +139,16 @@ impl ReuseWindow {
     pub(crate) fn advance(&mut self, plan: &Plan, groups: &[ReadyGroup]) -> WindowChange {
         let mut change = WindowChange::default();
         let first_trained = plan.update();
+        for kept in &mut self.kept {
+            kept.uses += uses_of(&kept.group.planned, std::slice::from_ref(plan));
+        }
         if plan.reuse.replay.is_some() {
             let own = plan.groups.iter().zip(groups);
             for (_, group) in own.filter(|(planned, _)| planned.source.is_none()) {
                 change.enter.extend(&group.planned.records);
                 self.kept.push(Kept {
                     first_trained,
+                    uses: 0,
                     group: group.clone(),
                 });
             }
@@ -140,8 +157,9 @@ impl ReuseWindow {
         for gone in self.kept.extract_if(.., |kept| kept.first_trained < oldest) {
             change.leave.extend(&gone.group.planned.records);
         }
-        for (_, gone) in self.awaited.extract_if(.., |(first, _)| *first < oldest) {
-            change.leave.extend(&gone.records);
+        let is_old = |awaited: &mut Awaited| awaited.first_trained < oldest;
+        for gone in self.awaited.extract_if(.., is_old) {
+            change.leave.extend(&gone.group.records);
         }
         change
     }
@@ -176,6 +194,13 @@ impl ReuseWindow {
         };
         plan.reused.iter().map(find).collect()
     }
+}
+
+/// Returns the number of times that `plans` train a group again.
+fn uses_of(group: &PlannedGroup, plans: &[Plan]) -> u32 {
+    let reused = plans.iter().flat_map(|plan| &plan.reused);
+    let same = |reused: &&ReusedGroup| reused.group.records == group.records;
+    reused.filter(same).count() as u32
 }
 
 /// Returns the first update whose groups the update after `plan` may train again.

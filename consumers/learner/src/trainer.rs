@@ -324,7 +324,8 @@ impl Trainer {
             });
         }
         let mut policy = self.policy.take().ok_or(Error::PolicyLost)?;
-        let anchored = policy.anchor(weights, &plan).await;
+        let fresh = self.fresh.as_deref();
+        let anchored = policy.anchor(weights, &plan, fresh, self.precision).await;
         if let Err(error) = anchored {
             self.policy = Some(policy);
             return Err(error);

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-use vintage_control::{Fingerprint, Plan, PolicyVersion};
+use vintage_control::{Fingerprint, Plan, PolicyVersion, Precision};
 use vintage_m2po::group_advantages;
 use vintage_model::{Decoder, FinishReason};
 use vintage_store::Weights;
@@ -44,21 +44,33 @@ impl TrainedPolicy {
         Ok(Self { decoder, ..self })
     }
 
-    /// Loads the versions from `weights` that the plan's penalty names; without one, drops those of
-    /// the plan before.
-    pub(crate) async fn anchor(&mut self, weights: &Weights, plan: &Plan) -> Result<()> {
-        match &plan.reuse.kl {
-            Some(penalty) => {
-                let config = self.decoder.config();
-                self.anchors
-                    .load(weights, config, &plan.training, penalty)
-                    .await
-            }
-            None => {
-                self.anchors = Anchors::default();
-                Ok(())
+    /// Loads the versions that the plan's penalty names, from `weights` unless this policy passed
+    /// them; without a penalty, drops those of the plan before. `published` are the bytes of the
+    /// current version, if they are at hand, and `precision` is the one that they have.
+    pub(crate) async fn anchor(
+        &mut self,
+        weights: &Weights,
+        plan: &Plan,
+        published: Option<&[u8]>,
+        precision: Precision,
+    ) -> Result<()> {
+        let Some(penalty) = &plan.reuse.kl else {
+            self.anchors = Anchors::default();
+            return Ok(());
+        };
+        let (anchors, config) = (&mut self.anchors, self.decoder.config());
+        if !anchors.has(plan.version) {
+            match published {
+                Some(bytes) => anchors.pass(plan.version, config, bytes)?,
+                None => {
+                    let bytes = self.decoder.to_safetensors_of(precision)?;
+                    anchors.pass(plan.version, config, &bytes)?;
+                }
             }
         }
+        anchors
+            .load(weights, config, &plan.training, penalty, plan.version)
+            .await
     }
 
     /// Returns the moments, copied to the host if they are on a device.

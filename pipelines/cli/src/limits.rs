@@ -66,6 +66,7 @@ fn needs(verb: &Verb) -> Needs {
         | Verb::Samples(_)
         | Verb::Prune(_)
         | Verb::Config(_)
+        | Verb::Init(_)
         | Verb::Completions(_) => LITTLE,
     }
 }

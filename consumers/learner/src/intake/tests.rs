@@ -250,9 +250,9 @@ fn a_plan_without_one_of_its_groups_is_an_error() {
     let mut plan = plan_of(&own, &mut live, 0);
     plan.groups[1].source = Some("elsewhere".to_owned());
     let blended = own.pop().into_iter().collect();
-    let error = in_order(&plan, own, Vec::new()).unwrap_err();
+    let error = in_order(&plan, own, Vec::new(), Vec::new()).unwrap_err();
     assert!(error.to_string().contains("groups of elsewhere"), "{error}");
-    assert!(in_order(&plan, Vec::new(), blended).is_err());
+    assert!(in_order(&plan, Vec::new(), blended, Vec::new()).is_err());
 }
 
 #[test]

@@ -1,9 +1,13 @@
 //! Choice of groups to train again: a function of the window, the rule, the seed and the update.
 
+use std::collections::BTreeMap;
+
 use vintage_control::{ReplayRule, ReusedGroup, Sampler, Sha256, UpdateNumber};
+use vintage_curate::{Candidate, CandidateId, Curator, Kind};
+use vintage_trajectory::{GroupId, Rows};
 
 use super::{Kept, ReuseWindow};
-use crate::intake::ReadyGroup;
+use crate::{host::mean, intake::ReadyGroup};
 
 impl ReuseWindow {
     /// Chooses up to `wanted` groups for `update`, in the order in which they were trained first.
@@ -15,6 +19,7 @@ impl ReuseWindow {
         seed: u64,
     ) -> Vec<(ReusedGroup, ReadyGroup)> {
         let mut places = match rule.sampler {
+            Sampler::Curated => self.curated(wanted, seed),
             Sampler::Newest => (0..self.kept.len()).rev().take(wanted).collect(),
             Sampler::Uniform => self.drawn(update, wanted, seed, |_| 1.0),
             Sampler::Priority => {
@@ -36,6 +41,26 @@ impl ReuseWindow {
                 (reused, kept.group.clone())
             })
             .collect()
+    }
+
+    /// Returns the places of the set that covers prompts, outcomes and lengths best. A group counts
+    /// for less with every use, and not at all where its rewards are all equal, so there may be
+    /// fewer than `wanted`.
+    fn curated(&self, wanted: usize, seed: u64) -> Vec<usize> {
+        let Ok(mut curator) = Curator::new(Kind::default(), wanted, seed) else {
+            return Vec::new();
+        };
+        let mut places = BTreeMap::new();
+        for (place, kept) in self.kept.iter().enumerate() {
+            // A group whose numbers are not finite was refused by the intake.
+            if let Some(candidate) = candidate(kept)
+                && curator.insert(&candidate).is_ok()
+            {
+                places.insert(candidate.id, place);
+            }
+        }
+        let chosen = curator.chosen().into_iter();
+        chosen.filter_map(|id| places.get(&id).copied()).collect()
     }
 
     /// Draws places without replacement, each with a probability in proportion to its weight
@@ -78,8 +103,31 @@ fn mixed(word: u64) -> u64 {
     word ^ (word >> 31)
 }
 
+fn candidate(kept: &Kept) -> Option<Candidate> {
+    let group = &kept.group;
+    let of_rows = |value: fn(&Rows, usize) -> f64| {
+        let parts = group.parts.iter();
+        mean(parts.flat_map(move |rows| (0..rows.len()).map(move |row| value(rows, row))))
+    };
+    let mean_reward = mean_reward(group);
+    let parts = group.parts.iter();
+    let rewards = parts.flat_map(|rows| (0..rows.len()).map(|row| f64::from(rows.reward(row))));
+    let spread = mean(rewards.map(|reward| (reward - mean_reward).abs()));
+    let first = group.parts.first().filter(|rows| !rows.is_empty())?;
+    Some(Candidate {
+        id: CandidateId(group.planned.group.parse::<GroupId>().ok()?.0),
+        prompt: first.prompt_id(0).to_owned(),
+        version: group.max_version(),
+        mean_reward,
+        correct: of_rows(|rows, row| f64::from(rows.reward(row) >= 1.0)),
+        mean_length: of_rows(|rows, row| rows.completion_tokens(row).len() as f64),
+        spread: spread / f64::from(kept.uses + 1),
+        sketch: Vec::new(),
+    })
+}
+
 fn mean_reward(group: &ReadyGroup) -> f64 {
     let parts = group.parts.iter();
     let rewards = parts.flat_map(|rows| (0..rows.len()).map(|row| f64::from(rows.reward(row))));
-    crate::host::mean(rewards)
+    mean(rewards)
 }

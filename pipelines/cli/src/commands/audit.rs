@@ -76,6 +76,10 @@ fn text(audited: &Audit) -> String {
             ),
         ];
         text += &columns(lines);
+        if account.reused > 0 {
+            let uses = grouped(account.reused);
+            text += &columns([("reused", format!("{uses} uses of groups trained before"))]);
+        }
         text += "\n";
         text += &partitions(account);
         text += "\n";

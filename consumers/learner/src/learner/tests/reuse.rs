@@ -68,7 +68,7 @@ fn killed_while_it_trains_groups_again_it_trains_those_it_would_have_trained() {
         assert_eq!(result.rows, plan.rows());
         assert_eq!(result.reused_groups, plan.reused.len() as u64);
     }
-    killed_at_every(1, &expected, logs, |_| {});
+    killed_at_every(3, &expected, logs, |_| {});
 
     let replay = replayed(whole.path(), &log, &CpuOnly);
     assert_eq!((replay.updates, &replay.deviation), (STEPS, &None));
