@@ -27,7 +27,7 @@ use self::{
     slots::Slots,
     window::{Windows, shares_number_with_earlier},
 };
-use crate::{error::Result, settings::LearnerSettings, source::Incoming};
+use crate::{draw::uniform, error::Result, settings::LearnerSettings, source::Incoming};
 
 /// Complete group that passed every check.
 #[derive(Debug, Clone)]
@@ -326,12 +326,7 @@ impl Intake {
             });
         }
         places.truncate(wanted);
-        places.sort_unstable();
-        let mut chosen = Vec::with_capacity(wanted);
-        for place in places.into_iter().rev() {
-            chosen.extend(self.ready.remove(place));
-        }
-        chosen.reverse();
+        let mut chosen = self.take_places(places);
         // Groups of granted slots for this very update are in the same order whoever sampled them.
         // Those for any update come after them, in order of arrival.
         chosen.sort_by_key(|group| match group.slot {
@@ -341,6 +336,31 @@ impl Intake {
         #[cfg(feature = "faults")]
         self.keep_first(&chosen);
         Some(chosen)
+    }
+
+    /// Chooses up to `wanted` groups for `update` from all that wait, as `seed` draws them, in order
+    /// of arrival. Groups that can no longer be trained are refused first.
+    pub fn draw(&mut self, update: UpdateNumber, wanted: usize, seed: u64) -> Vec<ReadyGroup> {
+        self.settle(update);
+        let drawn = |place: usize| {
+            let content = self.ready[place].planned.content_sha256;
+            (uniform(seed, update, content), place)
+        };
+        let mut drawn: Vec<_> = self.places(update).map(drawn).collect();
+        drawn.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        let places = drawn.into_iter().take(wanted).map(|(_, place)| place);
+        self.take_places(places.collect())
+    }
+
+    /// Removes and returns waiting groups, in order of arrival.
+    fn take_places(&mut self, mut places: Vec<usize>) -> Vec<ReadyGroup> {
+        places.sort_unstable();
+        let mut chosen = Vec::with_capacity(places.len());
+        for place in places.into_iter().rev() {
+            chosen.extend(self.ready.remove(place));
+        }
+        chosen.reverse();
+        chosen
     }
 
     fn places(&self, update: UpdateNumber) -> impl Iterator<Item = usize> {

@@ -42,6 +42,7 @@ mod adamw;
 mod anchors;
 mod catch_up;
 mod devices;
+mod draw;
 pub mod engine;
 mod error;
 mod extent;

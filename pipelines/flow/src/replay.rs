@@ -2,7 +2,6 @@
 //! version 0 alone.
 
 use std::{collections::BTreeSet, path::Path};
-use vintage_settings::SourceKind;
 
 use serde::Serialize;
 use vintage_archive::Reader;
@@ -85,7 +84,7 @@ pub async fn replay_exact(
     let mut extent = extent(folder, &store, &learner, &policy).await?;
     let (elsewhere, blends) = match &config {
         Some(config) => {
-            let blends = config.learner.source == SourceKind::Blend;
+            let blends = config.learner.source.blends();
             (archive_of(config).await?, blends)
         }
         None => (None, false),

@@ -49,10 +49,12 @@ pub struct LearnerConfig {
     /// Source of the learner's rollouts.
     pub source: SourceKind,
     /// Folder or URL of a run whose archive is read with `source = "archive"` (unset = this run's
-    /// own) or blended in with `source = "blend"`.
+    /// own) or gives groups with `source = "blend"` or `"hybrid"`.
     pub archive: Option<String>,
-    /// Share of an update's groups that `source = "blend"` takes from the archive.
+    /// Share of an update's groups that `source = "blend"` and `"hybrid"` take from the archive.
     pub blend_share: f64,
+    /// Number of the archive's groups that `source = "hybrid"` reads ahead, and from which it draws.
+    pub archive_ahead: usize,
     /// Number of optimizer steps on each update's groups.
     pub reuse: u32,
     /// Position at which the learner begins to read, if it never read before: `earliest`, `latest`,
@@ -181,6 +183,7 @@ impl Default for LearnerConfig {
             source: SourceKind::Log,
             archive: None,
             blend_share: 0.25,
+            archive_ahead: 256,
             reuse: 1,
             start: "earliest".to_owned(),
             follow_plans: None,
@@ -215,6 +218,16 @@ pub enum SourceKind {
     Archive,
     /// Log of the run, and another run's archive, which gives a share of every update's groups.
     Blend,
+    /// As `blend`, with the archive's groups in an order that the seed draws: archive and log
+    /// advance together, as in H2O and HyGLOW (arXiv 2401.09681).
+    Hybrid,
+}
+
+impl SourceKind {
+    /// Returns true if an archive gives a share of every update's groups.
+    pub fn blends(self) -> bool {
+        matches!(self, Self::Blend | Self::Hybrid)
+    }
 }
 
 impl LearnerConfig {
@@ -229,6 +242,7 @@ impl LearnerConfig {
             (self.keep_versions > 0, "learner.keep_versions"),
             (self.keep_checkpoints > 0, "learner.keep_checkpoints"),
             (self.reuse > 0, "learner.reuse"),
+            (self.archive_ahead > 0, "learner.archive_ahead"),
         ] {
             problems.require(ok, key, "must be at least 1");
         }
@@ -251,16 +265,16 @@ impl LearnerConfig {
         problems.require(
             self.archive.is_none() || self.source != SourceKind::Log,
             "learner.archive",
-            "is read with learner.source = \"archive\" or \"blend\" only",
+            "is read with learner.source = \"archive\", \"blend\" or \"hybrid\" only",
         );
         problems.require(
-            self.archive.is_some() || self.source != SourceKind::Blend,
+            self.archive.is_some() || !self.source.blends(),
             "learner.archive",
-            "must name another run with learner.source = \"blend\": the own archive holds what the \
+            "must name another run with learner.source = \"blend\" or \"hybrid\": the own archive holds what the \
              log holds",
         );
         problems.require(
-            self.source != SourceKind::Blend
+            !self.source.blends()
                 || (share(self.blend_share)
                     && (1..self.prompts_per_update).contains(&self.blended_groups())),
             "learner.blend_share",
@@ -310,7 +324,7 @@ impl LearnerConfig {
 
     /// Returns the number of groups per update that come from the blended archive.
     pub fn blended_groups(&self) -> usize {
-        if self.source == SourceKind::Blend {
+        if self.source.blends() {
             (self.prompts_per_update as f64 * self.blend_share).round() as usize
         } else {
             0

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use vintage_control::{CONTROL_FORMAT, KnownVersion, Plan, Rejection, Reuse, UpdateNumber};
 use vintage_grants::Progress;
+use vintage_settings::SourceKind;
 
 use super::Learner;
 use crate::{
@@ -69,8 +70,12 @@ impl Learner {
                     // Once the archive has ended, updates are of the own log's groups alone: the
                     // bound on the producers counts on no more of them.
                     let share = self.settings.learner.blended_groups();
-                    let wanted = share.min(intake.available(update));
-                    groups.extend(intake.choose(update, wanted).into_iter().flatten());
+                    if self.settings.learner.source == SourceKind::Hybrid {
+                        groups.extend(intake.draw(update, share, self.settings.seed));
+                    } else {
+                        let wanted = share.min(intake.available(update));
+                        groups.extend(intake.choose(update, wanted).into_iter().flatten());
+                    }
                 }
                 return Ok(Some(groups));
             }
@@ -117,15 +122,19 @@ impl Learner {
         }
     }
 
-    /// Reads the archive that is blended in until it has its share of the next update, or has
-    /// ended.
+    /// Reads the archive that is blended in until it has its share of the next update, or as much as
+    /// is drawn from, or has ended.
     async fn read_blended(&mut self, inputs: &mut Inputs) -> Result<()> {
         let update = self.trainer.next_update();
-        let share = self.settings.learner.blended_groups();
+        let learner = &self.settings.learner;
+        let wanted = match learner.source {
+            SourceKind::Hybrid => learner.blended_groups().max(learner.archive_ahead),
+            _ => learner.blended_groups(),
+        };
         if let (Some(intake), Some(source)) = (&mut self.blended, &mut inputs.blended) {
             loop {
                 intake.settle(update);
-                if intake.available(update) >= share {
+                if intake.available(update) >= wanted {
                     break;
                 }
                 let Some(incoming) = source.next().await? else {

@@ -58,7 +58,7 @@ fn text(audited: &Audit) -> String {
     let mut text = String::new();
     for (learner, account) in &audited.learners {
         let counts = &account.total;
-        let lines = [
+        let mut lines = vec![
             (
                 "learner",
                 format!("{learner}, {} updates", grouped(account.updates)),
@@ -75,11 +75,14 @@ fn text(audited: &Audit) -> String {
                 ),
             ),
         ];
-        text += &columns(lines);
         if account.reused > 0 {
             let uses = grouped(account.reused);
-            text += &columns([("reused", format!("{uses} uses of groups trained before"))]);
+            lines.insert(
+                3,
+                ("reused", format!("{uses} times a group trained before")),
+            );
         }
+        text += &columns(lines);
         text += "\n";
         text += &partitions(account);
         text += "\n";

@@ -260,7 +260,7 @@ impl Archives {
                 own: archive_of(config).await?.unwrap_or(of_run),
                 blended: None,
             },
-            SourceKind::Blend => Self {
+            SourceKind::Blend | SourceKind::Hybrid => Self {
                 own: of_run,
                 blended: archive_of(config).await?,
             },

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use vintage_control::{Plan, Reuse, Sampler};
-use vintage_settings::{KlConfig, LearnerConfig, ReincarnationConfig, ReplayConfig};
+use vintage_settings::{KlConfig, LearnerConfig, ReincarnationConfig, ReplayConfig, SourceKind};
 
+use super::ways::elsewhere;
 use crate::devices::CpuOnly;
 use crate::learner::fixture::{
     Logs, STEPS, begin, killed_at_every, log, outcome, replayed, run_in, run_process,
@@ -141,4 +142,36 @@ fn samplers_choose_from_the_window() {
     });
     assert!(priority[1..].iter().all(|plan| plan.reused.len() == 1));
     assert!(priority[0].reuse != Reuse::default());
+}
+
+/// Checks that the archive's groups come in an order that the seed draws, the same after a kill.
+#[test]
+fn killed_while_it_draws_from_an_archive_it_draws_what_it_would_have_drawn() {
+    let own = log();
+    let archive = elsewhere();
+    let logs = || Logs {
+        own: &own,
+        blended: Some(&archive),
+        adjust: |learner| {
+            learner.source = SourceKind::Hybrid;
+            learner.archive_ahead = 3;
+            // Groups that are read ahead make older ones staler.
+            learner.max_age = None;
+        },
+        ..own.as_slice().into()
+    };
+    let whole = tempfile::tempdir().unwrap();
+    run_in(begin(whole.path()));
+    run_process(whole.path(), usize::MAX, logs()).unwrap();
+    let expected = outcome(whole.path());
+    let drawn = expected.0.iter().flat_map(|plan| {
+        let archived = plan.groups.iter().filter(|group| group.source.is_some());
+        archived.map(|group| group.producer_seq)
+    });
+    let drawn: Vec<_> = drawn.collect();
+    let mut sorted = drawn.clone();
+    sorted.sort_unstable();
+    assert_eq!(sorted, [100, 102, 103], "each once");
+    assert_ne!(drawn, sorted, "with this seed in another order");
+    killed_at_every(5, &expected, logs, |_| {});
 }

@@ -11,14 +11,12 @@ use crate::intake::fixture;
 use crate::learner::fixture::{
     Logs, STEPS, begin, killed_at_every, live, log, lora, outcome, replayed, run_in, run_process,
 };
+use crate::source::Incoming;
 
-/// Checks that a blended archive resumes where the plans have used it up: it provides its share of
-/// every update for as long as it lasts, wherever the learner is killed.
-#[test]
-fn killed_while_it_blends_it_blends_what_it_would_have_blended() {
-    let own = log();
+/// Returns an archive of four groups, of which three can be trained.
+pub(super) fn elsewhere() -> Vec<Incoming> {
     // Groups of another run: other numbers, versions far from ours, and one group that is refused.
-    let blended: Vec<_> = (0..4_u64)
+    (0..4_u64)
         .map(|seq| {
             let mut rows = [fixture::row(100 + seq, 0), fixture::row(100 + seq, 1)];
             for row in &mut rows {
@@ -31,7 +29,15 @@ fn killed_while_it_blends_it_blends_what_it_would_have_blended() {
             }
             fixture::message(seq as i64, 100 + seq, (1, 1), &rows)
         })
-        .collect();
+        .collect()
+}
+
+/// Checks that a blended archive resumes where the plans have used it up: it provides its share of
+/// every update for as long as it lasts, wherever the learner is killed.
+#[test]
+fn killed_while_it_blends_it_blends_what_it_would_have_blended() {
+    let own = log();
+    let blended = elsewhere();
     let logs = || Logs {
         own: &own,
         blended: Some(&blended),
