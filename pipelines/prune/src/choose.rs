@@ -27,6 +27,8 @@ pub struct LearnerFacts {
     pub checkpoints: BTreeMap<PolicyVersion, bool>,
     /// Versions whose checkpoint an earlier prune chose and did not finish deleting.
     pub unfinished: BTreeSet<PolicyVersion>,
+    /// Versions from which the penalty of an update is measured that may be run again or comes next.
+    pub anchors: BTreeSet<PolicyVersion>,
     /// First offset of each partition that this learner or an update that may be run again can
     /// still read, up to the version asked about; 0 for a partition that is not listed.
     pub reads_from: BTreeMap<Place, Offset>,
@@ -183,6 +185,7 @@ fn versions(
             || !is_older(version, needed)
             || of.unevaluated.contains(version)
             || is_base(version)
+            || learners().any(|learner| learner.anchors.contains(version))
     };
     let old = of.versions.iter().filter(|version| is_asked_for(version));
     let old = old

@@ -132,8 +132,13 @@ async fn learner(
     let at = newest.as_ref().map_or(0, |manifest| manifest.version.0);
     let kept = asked.archive_before.map_or(at, |before| before.0.min(at));
     let plans = plans(&records, UpdateNumber(kept)).await?;
+    let last = match UpdateNumber::that_made(PolicyVersion(at)) {
+        Some(update) => records.plan(update).await?,
+        None => None,
+    };
     sizes.checkpoints.insert(name.clone(), there);
     Ok(LearnerFacts {
+        anchors: plans.iter().chain(&last).flat_map(anchors).collect(),
         name: name.clone(),
         policy: policy.clone(),
         keep_versions: settings.keep_versions,
@@ -196,4 +201,10 @@ async fn numbered(store: &Store, folder: &str) -> Result<BTreeMap<PolicyVersion,
         }
     }
     Ok(sizes)
+}
+
+/// Returns the versions that the penalty of a plan, or of the one after it, is measured from.
+fn anchors(plan: &Plan) -> Vec<PolicyVersion> {
+    let penalty = plan.reuse.kl;
+    penalty.map_or_else(Vec::new, |kl| vec![kl.reference, kl.previous, plan.version])
 }

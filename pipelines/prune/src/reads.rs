@@ -37,7 +37,10 @@ pub(crate) fn reads_from<'a>(
             .map(|group| (&group.source, &group.records));
         let refused = plan.rejections.iter();
         let refused = refused.map(|refused| (&refused.source, &refused.records));
-        let own = groups.chain(refused).filter(|(source, _)| source.is_none());
+        let reused = plan.reused.iter().map(|reused| &reused.group);
+        let reused = reused.map(|group| (&group.source, &group.records));
+        let named = groups.chain(reused).chain(refused);
+        let own = named.filter(|(source, _)| source.is_none());
         own.flat_map(|(_, records)| records)
     });
     for record in waiting.chain(planned) {

@@ -20,26 +20,36 @@ fn learner(number: usize) -> impl Strategy<Value = LearnerFacts> {
     let checkpoints = collection::btree_map(0..300_u64, any::<bool>(), 0..6);
     let reads = collection::vec(option::of(0..100_i64), PLACES.len());
     let unfinished = collection::btree_set(0..300_u64, 0..4);
+    let anchors = collection::btree_set(0..300_u64, 0..4);
     // Learner 2 publishes the policy of learner 1, as after a change of name.
     let policy = format!("policy-{}", number.min(1));
-    (1..20_u64, 0..40_u64, checkpoints, reads, unfinished).prop_map(
-        move |(keep_versions, reach, checkpoints, reads, unfinished)| LearnerFacts {
-            name: name(&format!("learner-{number}")),
-            policy: name(&policy),
-            keep_versions,
-            reach,
-            unfinished: unfinished.into_iter().map(PolicyVersion).collect(),
-            checkpoints: checkpoints
-                .into_iter()
-                .map(|(version, usable)| (PolicyVersion(version), usable))
-                .collect(),
-            reads_from: PLACES
-                .into_iter()
-                .zip(reads)
-                .filter_map(|(place, from)| Some((place, Offset(from?))))
-                .collect(),
-        },
+    (
+        1..20_u64,
+        0..40_u64,
+        checkpoints,
+        reads,
+        unfinished,
+        anchors,
     )
+        .prop_map(
+            move |(keep_versions, reach, checkpoints, reads, unfinished, anchors)| LearnerFacts {
+                anchors: anchors.into_iter().map(PolicyVersion).collect(),
+                name: name(&format!("learner-{number}")),
+                policy: name(&policy),
+                keep_versions,
+                reach,
+                unfinished: unfinished.into_iter().map(PolicyVersion).collect(),
+                checkpoints: checkpoints
+                    .into_iter()
+                    .map(|(version, usable)| (PolicyVersion(version), usable))
+                    .collect(),
+                reads_from: PLACES
+                    .into_iter()
+                    .zip(reads)
+                    .filter_map(|(place, from)| Some((place, Offset(from?))))
+                    .collect(),
+            },
+        )
 }
 
 fn policy() -> impl Strategy<Value = PolicyFacts> {
@@ -172,6 +182,8 @@ proptest! {
                 let oldest = newest.0.saturating_sub(learner.reach.max(learner.keep_versions - 1));
                 let reached = of.versions.range(PolicyVersion(oldest)..);
                 prop_assert!(reached.into_iter().all(stays), "within its reach");
+                let anchors = of.versions.intersection(&learner.anchors);
+                prop_assert!(anchors.into_iter().all(stays), "a penalty is measured from it");
             }
             prop_assert!(owned || kept == &of.versions, "nobody is known to publish it");
         }
@@ -238,6 +250,7 @@ fn usual() -> Facts {
             keep_versions: 4,
             reach: 16,
             unfinished: BTreeSet::new(),
+            anchors: BTreeSet::new(),
             checkpoints: checkpoints.into(),
             reads_from: PLACES.map(|place| (place, Offset(40))).into(),
         }],
