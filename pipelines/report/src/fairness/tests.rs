@@ -115,8 +115,6 @@ fn census(groups: &[Group]) -> Producers {
             groups: Vec::new(),
             rejections: Vec::new(),
             known: Vec::new(),
-            reused: Vec::new(),
-            reuse: vintage_control::Reuse::default(),
         });
         let reject = |reason, records| Rejection {
             group: Some(hex(seq)),
