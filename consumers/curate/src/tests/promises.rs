@@ -54,7 +54,7 @@ fn plain_greedy<O: Objective>(
     picked
 }
 
-/// At every time there are at most k, each once, all live and of weight above 0; and all of those
+/// Bounds at every time: at most k, each once, all live and of weight above 0; and all of those
 /// if they are no more than k.
 fn at_most_k_of_the_live_set<O: Objective>(
     objective: &O,
