@@ -9,7 +9,7 @@ Examples:
   vintage bench curate --rows 64000,1000000 --size 20 --curators sieve,levels
 
 One update inserts a candidate and deletes the oldest of the window, which slides by its own length.
-A million rows take minutes; --updates ends a measurement earlier, before every structure has
+A million rows take long; --updates ends a measurement earlier, before every structure has
 paid for its rare rebuilds. Calls and values are a function of the seed; times are not.";
 
 /// Arguments of `vintage bench curate`.
