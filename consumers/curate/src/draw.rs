@@ -26,7 +26,7 @@ impl Draw {
     }
 
     /// Puts a uniform sample of `count` items, in random order, in front of the others.
-    pub(crate) fn to_front<T>(&mut self, items: &mut [T], count: usize) {
+    pub(crate) fn shuffle_front<T>(&mut self, items: &mut [T], count: usize) {
         for place in 0..count.min(items.len()) {
             let other = place + self.below(items.len() - place);
             items.swap(place, other);

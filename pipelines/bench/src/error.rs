@@ -41,6 +41,9 @@ pub enum Error {
     /// Message that cannot be decoded.
     #[error(transparent)]
     Message(#[from] vintage_trajectory::Error),
+    /// Setting of a curator out of range.
+    #[error(transparent)]
+    Curate(#[from] vintage_curate::Error),
     /// Batch that the rule refuses.
     #[error(transparent)]
     Weigh(#[from] vintage_m2po::Error),
@@ -55,6 +58,7 @@ impl Error {
             Self::Store(error) => error.fault(),
             Self::Archive(error) => error.fault(),
             Self::Learner(error) => error.fault(),
+            Self::Curate(error) => error.fault(),
             Self::Option(_) | Self::Model(_) => Fault::User,
             Self::Failed(_) | Self::Because { .. } => Fault::External,
             Self::Message(_) | Self::Weigh(_) => Fault::Internal,

@@ -11,6 +11,7 @@
 //! | [`transport`] | rollouts through a Kafka | librdkafka's clients alone |
 //! | [`archive`] | a topic drained to Parquet | a pyarrow script; the sink without its guarantees |
 //! | [`fleet`] | gate, leases and intake with up to thousands of simulated producers | each producer for itself |
+//! | [`curate`] | curators of a replay set over a sliding window | lazy greedy; uniform; newest |
 //! | [`publish`] | a version's bytes, whole and as a delta, in f32 and bf16 | Zstandard, XOR, a bitmap |
 //! | [`update`] | updates of a random model | float32 and bf16 against each other |
 //!
@@ -27,6 +28,7 @@
 pub mod archive;
 mod bare;
 pub mod codec;
+pub mod curate;
 mod error;
 pub mod fleet;
 mod median;

@@ -4,6 +4,7 @@
 mod bench;
 mod broker;
 mod config;
+mod curate;
 mod eval;
 mod fleet;
 #[cfg(test)]
@@ -24,6 +25,7 @@ pub(crate) use bench::{
 };
 pub(crate) use broker::{BrokerArgs, BrokerCommand};
 pub(crate) use config::ConfigArgs;
+pub(crate) use curate::{CurateBenchArgs, CurateBenchArm, CurateBenchWorkload};
 pub(crate) use eval::EvalArgs;
 pub(crate) use fleet::FleetBenchArgs;
 pub(crate) use inspect::InspectArgs;

@@ -124,7 +124,7 @@ mod tests {
         let source = of("learner.source");
         assert_eq!(source.value.as_deref(), Some("\"log\""));
         assert!(
-            source.text.ends_with("from another's archive"),
+            source.text.ends_with("that the seed draws"),
             "{source:?}"
         );
         let age = of("learner.max_age");

@@ -45,7 +45,7 @@ impl<O: Objective> Structure<O> for Uniform {
         };
         // A live set that only grows at its end and shrinks at its front has a name in these three.
         let place = [ids(all.first()), ids(all.last()), all.len() as u64];
-        Draw::new(self.seed, place).to_front(&mut all, self.k);
+        Draw::new(self.seed, place).shuffle_front(&mut all, self.k);
         all.truncate(self.k);
         all
     }

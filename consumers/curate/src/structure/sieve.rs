@@ -87,16 +87,16 @@ impl<O: Objective> Sieve<O> {
     }
 
     /// Returns the exponents of the guesses that are kept, and forgets all others.
-    fn bound(&mut self, live: &LiveSet<O::Features>) -> std::ops::RangeInclusive<i64> {
+    fn bound(&mut self, live: &LiveSet<O::Features>) -> std::ops::Range<i64> {
         let Some(largest) = live.largest() else {
             self.guesses.clear();
-            return 1..=0;
+            return 0..0;
         };
         let low = ladder::ceil(self.base, largest);
         let high = ladder::floor(self.base, 2.0 * self.k as f64 * largest);
         self.guesses
             .retain(|exponent, _| (low..=high).contains(exponent));
-        low..=high
+        low..high + 1
     }
 }
 

@@ -35,26 +35,25 @@ fn plain_greedy<O: Objective>(
     let mut chosen = O::Chosen::default();
     let mut picked: Vec<CandidateId> = Vec::new();
     while picked.len() < k {
-        let mut best: Option<(f64, &(u64, Item<O::Features>))> = None;
-        for entry in live
-            .iter()
-            .filter(|(number, _)| !picked.contains(&id(*number)))
-        {
-            let gain = objective.gain(&chosen, &entry.1.features, entry.1.weight);
-            if gain > best.map_or(0.0, |(gain, _)| gain) {
-                best = Some((gain, entry));
+        let mut best: Option<(f64, usize)> = None;
+        for (place, (number, item)) in live.iter().enumerate() {
+            let gain = objective.gain(&chosen, &item.features, item.weight);
+            let most = best.map_or(0.0, |(most, _)| most);
+            if gain > most && !picked.contains(&id(*number)) {
+                best = Some((gain, place));
             }
         }
-        let Some((_, (number, item))) = best else {
+        let Some((_, place)) = best else {
             break;
         };
+        let (number, item) = &live[place];
         objective.add(&mut chosen, &item.features, item.weight);
         picked.push(id(*number));
     }
     picked
 }
 
-/// At every time there are at most k, each once, all live and of weight above 0; and all of those
+/// Bounds at every time: at most k, each once, all live and of weight above 0; and all of those
 /// if they are no more than k.
 fn at_most_k_of_the_live_set<O: Objective>(
     objective: &O,

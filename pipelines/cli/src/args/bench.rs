@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use vintage_settings::Device;
 
-use super::FleetBenchArgs;
+use super::{CurateBenchArgs, FleetBenchArgs};
 
 /// Measures the parts whose speed is promised.
 #[derive(Debug, Args)]
@@ -82,6 +82,9 @@ pub(crate) enum BenchCommand {
     /// Simulates fleets of producers on a virtual clock: throughput, staleness, grants and the first
     /// bottleneck, with the program's own gate and intake.
     Fleet(FleetBenchArgs),
+    /// Measures curators of a replay set over a sliding window: oracle calls and time of an update, and the
+    /// value of the chosen set against lazy greedy.
+    Curate(CurateBenchArgs),
     #[command(hide = true)]
     ArchiveArm(ArchiveArmArgs),
 }

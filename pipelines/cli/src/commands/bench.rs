@@ -2,6 +2,7 @@
 
 mod archive;
 mod codec;
+mod curate;
 mod fleet;
 mod publish;
 mod transport;
@@ -44,6 +45,7 @@ pub(crate) async fn bench(command: &BenchCommand, context: &Context) -> Result<C
             codec::codec(*rows, *tokens, *seconds, context)?;
         }
         BenchCommand::Fleet(args) => return fleet::fleet(args, context).await,
+        BenchCommand::Curate(args) => return curate::curate(args, context).await,
         BenchCommand::Publish(args) => return publish::publish(args, context).await,
         BenchCommand::Update(args) => update::update(args, context).await?,
         BenchCommand::Archive(args) => archive::archive(args, context).await?,

@@ -306,7 +306,7 @@ impl<O: Objective> Instance<O> {
             .map(|(handle, _)| *handle)
             .collect();
         let most = (terms.k - set.size).min(bucket.len());
-        draw.to_front(&mut bucket, most);
+        draw.shuffle_front(&mut bucket, most);
 
         // Draws of the bucket, to tell how many of it still gain as much.
         let wanted = terms.draws(reaching.len());
