@@ -29,6 +29,17 @@ const PURE: &[(&str, &[&str])] = &[
             "vintage-settings",
         ],
     ),
+    (
+        "experiment",
+        &[
+            "rand",
+            "rand_chacha",
+            "rayon",
+            "serde",
+            "thiserror",
+            "vintage-control",
+        ],
+    ),
 ];
 
 /// Libraries and the only crates that may name them.
@@ -172,7 +183,12 @@ fn pure_crates_have_nothing_to_do_io_with() {
 #[test]
 fn pure_crates_call_no_clock_and_no_io() {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-    for folder in ["schemas/control", "consumers/m2po", "producers/verify"] {
+    for folder in [
+        "schemas/control",
+        "consumers/m2po",
+        "producers/verify",
+        "pipelines/experiment",
+    ] {
         for file in sources(&std::path::Path::new(root).join(folder).join("src")) {
             let text = std::fs::read_to_string(&file).expect("a source file");
             for forbidden in [

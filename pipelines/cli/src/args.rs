@@ -5,6 +5,7 @@ mod bench;
 mod broker;
 mod config;
 mod eval;
+mod experiment;
 mod fleet;
 #[cfg(test)]
 mod hints;
@@ -25,6 +26,7 @@ pub(crate) use bench::{
 pub(crate) use broker::{BrokerArgs, BrokerCommand};
 pub(crate) use config::ConfigArgs;
 pub(crate) use eval::EvalArgs;
+pub(crate) use experiment::{ExperimentArgs, ExperimentCommand, LockArgs};
 pub(crate) use fleet::FleetBenchArgs;
 pub(crate) use inspect::InspectArgs;
 pub(crate) use mismatch::MismatchArgs;
@@ -137,6 +139,7 @@ pub(crate) enum Verb {
     #[command(subcommand)]
     Config(ConfigCommand),
     Bench(BenchArgs),
+    Experiment(ExperimentArgs),
     Completions(CompletionsArgs),
 }
 
@@ -186,11 +189,5 @@ mod tests {
         }
         let export = "vintage export runs/a --to x --policy-version 77";
         assert!(Cli::try_parse_from(export.split(' ')).is_ok());
-    }
-
-    #[test]
-    fn verbs_that_do_not_exist_yet_are_not_offered() {
-        let command = Cli::command();
-        assert!(command.find_subcommand("experiment").is_none());
     }
 }

@@ -8,6 +8,7 @@ mod completions;
 mod config;
 mod doctor;
 mod eval;
+mod experiment;
 mod export;
 mod inspect;
 mod mismatch;
@@ -87,6 +88,7 @@ pub(crate) async fn execute(verb: Verb, context: &Context) -> Result<CommandOutc
         Verb::Doctor(args) => doctor::doctor(&args, context).await,
         Verb::Config(command) => config::config(&command, context),
         Verb::Bench(args) => bench::bench(&args.command, context).await,
+        Verb::Experiment(args) => experiment::experiment(&args.command, context).await,
         Verb::Completions(args) => completions::completions(&args),
     }
 }

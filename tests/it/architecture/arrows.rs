@@ -163,6 +163,7 @@ pub(super) const ARROWS: &[(&str, &[&str])] = &[
             "archive",
         ],
     ),
+    ("experiment", &["control"]),
     (
         "cli",
         &[
@@ -184,6 +185,7 @@ pub(super) const ARROWS: &[(&str, &[&str])] = &[
             "audit",
             "flow",
             "bench",
+            "experiment",
         ],
     ),
     (
@@ -231,6 +233,14 @@ pub(super) const ROWS: &[&[&str]] = &[
         "grants",
     ],
     &[
-        "config", "audit", "prune", "report", "flow", "bench", "cli", "tests",
+        "config",
+        "audit",
+        "prune",
+        "report",
+        "flow",
+        "bench",
+        "experiment",
+        "cli",
+        "tests",
     ],
 ];
