@@ -1,4 +1,4 @@
-//! The table of the combination lock: `cargo run --release -p vintage-experiment --example lock [SEEDS]`.
+//! Table of the combination lock: `cargo run --release -p vintage-experiment --example lock [SEEDS] [FIRST]`.
 
 use std::{env, error::Error};
 
@@ -6,11 +6,12 @@ use vintage_experiment::lock::{Settings, run};
 
 #[expect(clippy::print_stdout, reason = "an example prints its result")]
 fn main() -> Result<(), Box<dyn Error>> {
-    let seeds = env::args().nth(1).map_or(Ok(10), |seeds| seeds.parse())?;
+    let number = |at| env::args().nth(at).map(|number| number.parse()).transpose();
     let settings = Settings {
-        seeds,
+        seeds: number(1)?.unwrap_or(10),
+        first_seed: number(2)?.unwrap_or(0),
         ..Settings::default()
     };
-    println!("{}", run(&settings, &|_| {})?.text());
+    print!("{}", run(&settings, &|_| {})?.text());
     Ok(())
 }

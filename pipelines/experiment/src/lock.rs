@@ -30,6 +30,7 @@ mod world;
 use rayon::prelude::*;
 
 pub use self::{
+    class::Decoys,
     method::{Algorithm, Method, Scales, Source},
     report::{Contrast, OfArchive, OfLearner, OfObservations, Outcome, Report},
     settings::{ObservedSettings, Settings},
@@ -60,15 +61,24 @@ pub fn run(settings: &Settings, done: &(dyn Fn(u64) + Sync)) -> Result<Report> {
         .collect();
     let (trials, played): (Vec<_>, Vec<_>) = of_seeds.into_iter().unzip();
     let archives = settings.qualities.iter().enumerate().map(|(at, quality)| {
-        let of_archive: Vec<_> = trials.iter().map(|seed: &Vec<Vec<Trial>>| seed[at].clone()).collect();
+        let of_archive: Vec<_> = trials
+            .iter()
+            .map(|seed: &Vec<Vec<Trial>>| seed[at].clone())
+            .collect();
         self::of_archive(settings, *quality, &of_archive)
     });
     let observed = settings.observed.iter().flat_map(|observed| {
         let played = &played;
-        Learner::ALL.into_iter().enumerate().map(move |(at, learner)| {
-            let of: Vec<_> = played.iter().map(|seed: &Vec<Vec<Played>>| seed[at].clone()).collect();
-            of_learner(learner, &observed.observations, &of)
-        })
+        Learner::ALL
+            .into_iter()
+            .enumerate()
+            .map(move |(at, learner)| {
+                let of: Vec<_> = played
+                    .iter()
+                    .map(|seed: &Vec<Vec<Played>>| seed[at].clone())
+                    .collect();
+                of_learner(learner, &observed.observations, &of)
+            })
     });
     Ok(Report {
         settings: settings.clone(),
@@ -82,7 +92,9 @@ fn trials(settings: &Settings, seed: u64) -> Vec<Vec<Trial>> {
     let stage = Stage::new(settings, seed);
     let of = |quality: &f64| {
         let methods = settings.methods.iter();
-        methods.map(|method| stage.play(settings, method, *quality, seed)).collect()
+        methods
+            .map(|method| stage.play(settings, method, *quality, seed))
+            .collect()
     };
     settings.qualities.iter().map(of).collect()
 }

@@ -81,7 +81,10 @@ mod tests {
         let values: Vec<f64> = (0..100).map(|at| f64::from(at % 2)).collect();
         let found = mean(&values);
         assert!((found.mean - 0.5).abs() < 1e-12);
-        assert!((found.high - found.low - 2.0 * 1.96 * 0.05).abs() < 0.03, "{found:?}");
+        assert!(
+            (found.high - found.low - 2.0 * 1.96 * 0.05).abs() < 0.03,
+            "{found:?}"
+        );
         assert_eq!(found, mean(&values));
     }
 

@@ -20,7 +20,10 @@ pub(crate) fn hybrid(counts: &Counts, functions: &[Function]) -> Vec<f64> {
             let residual = function.residual(cell);
             sums[cell.layer][usize::from(residual < 0.0)] += cell.visits * residual * residual;
         }
-        sums.iter().map(|[above, below]| above.max(*below)).sum::<f64>() / episodes
+        sums.iter()
+            .map(|[above, below]| above.max(*below))
+            .sum::<f64>()
+            / episodes
     };
     functions.iter().map(of).collect()
 }

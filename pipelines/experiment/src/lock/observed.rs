@@ -8,6 +8,7 @@ mod score;
 
 use self::score::{Composed, Labels};
 use super::{
+    class::Decoys,
     settings::{ObservedSettings, Settings},
     table::{Counts, Policy, Shape, Step, fitted},
     world::{BAD, GOOD, Lock},
@@ -29,8 +30,12 @@ pub(crate) enum Learner {
 
 impl Learner {
     /// All methods, in the order of the table.
-    pub(crate) const ALL: [Self; 4] =
-        [Self::Decoded, Self::EveryWeight, Self::FittedQ, Self::FittedQBehind];
+    pub(crate) const ALL: [Self; 4] = [
+        Self::Decoded,
+        Self::EveryWeight,
+        Self::FittedQ,
+        Self::FittedQBehind,
+    ];
 
     /// Name in tables.
     pub(crate) fn name(self) -> &'static str {
@@ -71,7 +76,9 @@ impl ObservedLock {
         let mut world = Draw::new(seed, Purpose::World);
         let (layers, actions) = (settings.horizon, settings.actions);
         let lock = Lock::draw(layers, actions, settings.chances(), &mut world);
-        let right: Vec<_> = (0..2 * observations).map(|shown| shown / observations).collect();
+        let right: Vec<_> = (0..2 * observations)
+            .map(|shown| shown / observations)
+            .collect();
         let mut decoders = vec![right.clone()];
         for _ in 1..observed.decoders {
             let mut sorted = right.clone();
@@ -101,7 +108,9 @@ impl ObservedLock {
         draw: &mut Draw,
         mut act: impl FnMut(usize, usize, &mut Draw) -> usize,
     ) -> Vec<Step> {
-        let show = |state: usize, draw: &mut Draw| state * self.observations + draw.below(self.observations);
+        let show = |state: usize, draw: &mut Draw| {
+            state * self.observations + draw.below(self.observations)
+        };
         let mut shown = show(GOOD, draw);
         let layers = 0..self.lock.code.len();
         let steps = layers.map(|layer| {
@@ -126,7 +135,9 @@ impl ObservedLock {
         let mut chance = 1.0;
         for (layer, right) in self.lock.code.iter().enumerate() {
             let shown = 0..self.observations;
-            let right = shown.filter(|shown| policy.action(layer, *shown) == *right).count();
+            let right = shown
+                .filter(|shown| policy.action(layer, *shown) == *right)
+                .count();
             chance *= right as f64 / self.observations as f64;
         }
         chance
@@ -142,7 +153,7 @@ impl ObservedLock {
     ) -> Played {
         let [mut archive, mut live, mut ties] =
             [Purpose::Archive, Purpose::Live, Purpose::Ties].map(|of| Draw::new(seed, of));
-        let mut mind = Mind::new(self, learner);
+        let mut mind = Mind::new(self, learner, settings.decoys);
         let mut opened = Vec::with_capacity(settings.episodes);
         for _ in 0..settings.episodes {
             let policy = mind.choose(self, &mut ties);
@@ -169,10 +180,19 @@ enum Mind {
 }
 
 impl Mind {
-    fn new(world: &ObservedLock, learner: Learner) -> Self {
-        let decoders = || world.decoders.iter().map(|states| Labels::of(states, 2)).collect();
+    fn new(world: &ObservedLock, learner: Learner, decoys: Decoys) -> Self {
+        let decoders = || {
+            world
+                .decoders
+                .iter()
+                .map(|states| Labels::of(states, 2))
+                .collect()
+        };
         let shown = world.shape().states;
         let each = Labels::of(&(0..shown).collect::<Vec<_>>(), shown);
+        let composed = |weights: Vec<Labels>| {
+            Self::Composed(Composed::new(&world.lock, decoys, decoders(), weights))
+        };
         let fitted = |labels: Labels| {
             let shape = Shape {
                 states: labels.count,
@@ -181,10 +201,8 @@ impl Mind {
             Self::Fitted(Counts::new(shape), labels)
         };
         match learner {
-            Learner::Decoded => Self::Composed(Composed::new(&world.lock, decoders(), decoders())),
-            Learner::EveryWeight => {
-                Self::Composed(Composed::new(&world.lock, decoders(), vec![each]))
-            }
+            Learner::Decoded => composed(decoders()),
+            Learner::EveryWeight => composed(vec![each]),
             Learner::FittedQ => fitted(each),
             Learner::FittedQBehind => fitted(Labels::of(&world.decoders[0], 2)),
         }
@@ -207,11 +225,15 @@ impl Mind {
                 let (function, decoder) = composed.choose(ties);
                 let greedy = function.greedy(ties);
                 let states = &world.decoders[decoder];
-                Policy::new(world.shape(), |layer, shown| greedy.action(layer, states[shown]))
+                Policy::new(world.shape(), |layer, shown| {
+                    greedy.action(layer, states[shown])
+                })
             }
             Self::Fitted(counts, labels) => {
                 let greedy = fitted(counts).greedy(ties);
-                Policy::new(world.shape(), |layer, shown| greedy.action(layer, labels.of[shown]))
+                Policy::new(world.shape(), |layer, shown| {
+                    greedy.action(layer, labels.of[shown])
+                })
             }
         }
     }

@@ -148,13 +148,21 @@ pub(super) fn of_learner(
         }
     };
     let place = |wanted: Option<&usize>| {
-        observations.iter().position(|count| Some(count) == wanted).unwrap_or(0)
+        observations
+            .iter()
+            .position(|count| Some(count) == wanted)
+            .unwrap_or(0)
     };
-    let (fewest, most) = (place(observations.iter().min()), place(observations.iter().max()));
-    let changes = seeds.iter().map(|played| match (played.get(fewest), played.get(most)) {
-        (Some(fewest), Some(most)) => most.value - fewest.value,
-        _ => 0.0,
-    });
+    let (fewest, most) = (
+        place(observations.iter().min()),
+        place(observations.iter().max()),
+    );
+    let changes = seeds
+        .iter()
+        .map(|played| match (played.get(fewest), played.get(most)) {
+            (Some(fewest), Some(most)) => most.value - fewest.value,
+            _ => 0.0,
+        });
     OfLearner {
         method: learner.name().to_owned(),
         by_observations: observations.iter().enumerate().map(by).collect(),

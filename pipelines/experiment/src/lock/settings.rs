@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
+    class::Decoys,
     method::{Method, Scales},
     world::Chances,
 };
@@ -32,6 +33,8 @@ pub struct Settings {
     pub episodes: usize,
     /// Share of the episodes, the last ones, in which every policy of a solved lock is optimal.
     pub last: f64,
+    /// Functions of the class that promise nothing.
+    pub decoys: Decoys,
     /// Settings of the methods.
     pub scales: Scales,
     /// Methods of the table.
@@ -64,6 +67,7 @@ impl Default for Settings {
             qualities: vec![0.6, 0.4, 1.0 / 3.0],
             episodes: 150,
             last: 0.2,
+            decoys: Decoys::default(),
             scales,
             methods: Method::table(scales),
             observed: Some(ObservedSettings::default()),
@@ -129,10 +133,30 @@ impl Settings {
         require(self.horizon >= 1, "horizon", horizon, "at least 1")?;
         require(self.actions >= 2, "actions", actions, "at least 2")?;
         let codes = actions.powf(horizon);
-        require(codes <= MOST_CODES, "actions ^ horizon", codes, "at most 20000")?;
-        require(self.episodes >= 1, "episodes", number(self.episodes), "at least 1")?;
-        require(within(self.last), "last", self.last, "above 0 and at most 1")?;
-        require(within(self.success), "success", self.success, "above 0 and at most 1")?;
+        require(
+            codes <= MOST_CODES,
+            "actions ^ horizon",
+            codes,
+            "at most 20000",
+        )?;
+        require(
+            self.episodes >= 1,
+            "episodes",
+            number(self.episodes),
+            "at least 1",
+        )?;
+        require(
+            within(self.last),
+            "last",
+            self.last,
+            "above 0 and at most 1",
+        )?;
+        require(
+            within(self.success),
+            "success",
+            self.success,
+            "above 0 and at most 1",
+        )?;
         let holds = self.lure >= 0.0 && self.lure < self.success;
         require(holds, "lure", self.lure, "at least 0 and below success")?;
         let observed = self.observed.iter();
@@ -143,7 +167,12 @@ impl Settings {
         for observed in observed {
             for count in &observed.observations {
                 let range = "from 1 to 256";
-                require((1..=256).contains(count), "observations", number(*count), range)?;
+                require(
+                    (1..=256).contains(count),
+                    "observations",
+                    number(*count),
+                    range,
+                )?;
             }
             let holds = (1..=64).contains(&observed.decoders);
             require(holds, "decoders", number(observed.decoders), "from 1 to 64")?;

@@ -127,7 +127,9 @@ impl Counts {
 
     /// Returns the cells that were visited, from the first layer to the last.
     pub(crate) fn seen(&self) -> Vec<Seen<'_>> {
-        (0..self.shape.cells()).filter_map(|cell| self.at(cell)).collect()
+        (0..self.shape.cells())
+            .filter_map(|cell| self.at(cell))
+            .collect()
     }
 }
 
@@ -166,7 +168,11 @@ impl Function {
     pub(crate) fn residual(&self, seen: &Seen<'_>) -> f64 {
         let first = self.shape.place(seen.layer + 1, 0);
         let ahead = &self.of_place[first..first + self.shape.states];
-        let next: f64 = ahead.iter().zip(seen.next).map(|(value, visits)| value * visits).sum();
+        let next: f64 = ahead
+            .iter()
+            .zip(seen.next)
+            .map(|(value, visits)| value * visits)
+            .sum();
         self.of_cell[seen.cell] - (seen.rewards + next) / seen.visits
     }
 

@@ -23,14 +23,18 @@ impl Report {
             settings.success,
             settings.lure,
         );
-        self.archives.iter().for_each(|archive| out += &of_archive(archive));
+        self.archives
+            .iter()
+            .for_each(|archive| out += &of_archive(archive));
         if let Some(observed) = &settings.observed {
             let _infallible = writeln!(
                 out,
                 "\nnoisy observations, {} decoders, archive q = {:.3}: solved, J",
                 observed.decoders, observed.quality
             );
-            self.observed.iter().for_each(|learner| out += &of_learner(learner));
+            self.observed
+                .iter()
+                .for_each(|learner| out += &of_learner(learner));
         }
         out
     }
@@ -42,7 +46,9 @@ fn of_archive(archive: &OfArchive) -> String {
         archive.quality, archive.concentrability, "method", "solved", "J", "noise"
     );
     for outcome in &archive.methods {
-        let noise = outcome.noise.map_or_else(String::new, |noise| format!("{:.3}", noise.mean));
+        let noise = outcome
+            .noise
+            .map_or_else(String::new, |noise| format!("{:.3}", noise.mean));
         let line = format!(
             "  {:<32}{:<24}{:<22}{noise}",
             outcome.method,
@@ -52,7 +58,10 @@ fn of_archive(archive: &OfArchive) -> String {
         out += line.trim_end();
         out.push('\n');
     }
-    archive.contrasts.iter().for_each(|contrast| out += &of_contrast(contrast));
+    archive
+        .contrasts
+        .iter()
+        .for_each(|contrast| out += &of_contrast(contrast));
     out
 }
 

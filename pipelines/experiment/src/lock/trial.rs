@@ -36,8 +36,12 @@ impl Stage {
         let mut world = Draw::new(seed, Purpose::World);
         let (layers, actions) = (settings.horizon, settings.actions);
         let lock = Lock::draw(layers, actions, settings.chances(), &mut world);
-        let class = Class::of(&lock);
-        let mut paths: Vec<_> = class.policies.iter().map(|policy| lock.path(policy)).collect();
+        let class = Class::of(&lock, settings.decoys);
+        let mut paths: Vec<_> = class
+            .policies
+            .iter()
+            .map(|policy| lock.path(policy))
+            .collect();
         paths.sort();
         paths.dedup();
         Self { lock, class, paths }
@@ -109,7 +113,11 @@ impl Stage {
                 let excess = objective::optimistic(counts, functions);
                 if excess.iter().any(|excess| *excess <= threshold) {
                     let value = |(excess, function): (f64, &super::table::Function)| {
-                        if excess <= threshold { -function.best(0, GOOD) } else { f64::INFINITY }
+                        if excess <= threshold {
+                            -function.best(0, GOOD)
+                        } else {
+                            f64::INFINITY
+                        }
                     };
                     excess.into_iter().zip(functions).map(value).collect()
                 } else {
@@ -151,7 +159,9 @@ impl Stage {
         };
         let weights = self.weights(mixture, gamma, episode);
         let optimal = [self.lock.optimal()];
-        objective::finite(counts, &optimal, &weights, 0.0).first().copied()
+        objective::finite(counts, &optimal, &weights, 0.0)
+            .first()
+            .copied()
     }
 }
 
@@ -194,7 +204,8 @@ impl Occupancies {
             Some(archive) if self.played == 0 => archive.clone(),
             Some(archive) => {
                 let both = archive.iter().zip(&self.live);
-                both.map(|(of, visits)| 0.5 * (of + visits / played)).collect()
+                both.map(|(of, visits)| 0.5 * (of + visits / played))
+                    .collect()
             }
         }
     }

@@ -140,7 +140,11 @@ impl Lock {
         for (layer, right) in self.code.iter().enumerate().rev() {
             let (_, reward) = self.step(layer, GOOD, *right);
             for action in 0..self.actions {
-                let value = if action == *right { reward + ahead } else { self.chances.lure };
+                let value = if action == *right {
+                    reward + ahead
+                } else {
+                    self.chances.lure
+                };
                 of_cell[shape.cell(layer, GOOD, action)] = value;
             }
             ahead = (reward + ahead).max(self.chances.lure);

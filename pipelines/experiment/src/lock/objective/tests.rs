@@ -75,10 +75,16 @@ fn every_weights_closed_forms_are_what_a_search_over_weights_finds() {
             let factor = GAMMA * episodes / 32.0;
             // A step of 0.1 in w costs at most alpha (0.05)² a cell.
             let tolerance = 4.0 * alpha * 0.05 * 0.05 * 2.0;
-            assert!((closed * factor - two_sided).abs() <= tolerance, "{closed} {two_sided}");
+            assert!(
+                (closed * factor - two_sided).abs() <= tolerance,
+                "{closed} {two_sided}"
+            );
             // GLOW's left side is n times the sum over cells of p d², over 4 alpha.
             let left = above / episodes * factor;
-            assert!((left - most_above).abs() <= tolerance, "{left} {most_above}");
+            assert!(
+                (left - most_above).abs() <= tolerance,
+                "{left} {most_above}"
+            );
         }
     }
 }
@@ -94,7 +100,11 @@ fn the_finite_maximum_is_that_of_the_definition() {
                 let layers = 0..shape.layers;
                 let cell = |layer| shape.cell(layer, draw.below(2), draw.below(2));
                 let path: Vec<_> = layers.map(cell).collect();
-                Weight::ratio(&path, &vec![0.125; shape.cells()], 0.5 + draw.below(20) as f64)
+                Weight::ratio(
+                    &path,
+                    &vec![0.125; shape.cells()],
+                    0.5 + draw.below(20) as f64,
+                )
             })
             .collect();
         for alpha in [0.0, 0.01, 0.3] {
@@ -104,7 +114,11 @@ fn the_finite_maximum_is_that_of_the_definition() {
                 let value = |weight: &Weight, only: Option<usize>| -> f64 {
                     let layer = |layer: usize| {
                         let (cell, weight) = weight.cells[layer];
-                        let weight = if only.is_none_or(|only| only == layer) { weight } else { 0.0 };
+                        let weight = if only.is_none_or(|only| only == layer) {
+                            weight
+                        } else {
+                            0.0
+                        };
                         counts.at(cell).map_or(0.0, |seen| {
                             let mass = seen.visits / counts.episodes() as f64;
                             let mean = (mass * weight * function.residual(&seen)).abs();

@@ -4,8 +4,9 @@
 use crate::{
     draw::Draw,
     lock::{
+        class::{Decoys, Promise},
         table::{Function, Step},
-        world::{Chances, GOOD, Lock, codes},
+        world::{GOOD, Lock, codes},
     },
 };
 
@@ -45,7 +46,7 @@ struct Sums {
     rewards: f64,
 }
 
-/// Functions of all codes and both prizes behind each of some decoders, and weights behind others, with the
+/// Functions of all codes and both promises behind each of some decoders, and weights behind others, with the
 /// sums that their objective needs.
 #[derive(Debug)]
 pub(super) struct Composed {
@@ -53,31 +54,32 @@ pub(super) struct Composed {
     decoders: Vec<Labels>,
     /// Labels of the observations whose every weight is in the class.
     weights: Vec<Labels>,
-    actions: usize,
+    /// Lock of which the size and the chances matter.
+    lock: Lock,
     codes: Vec<Vec<usize>>,
-    /// Lock of each prize: with the right one, then the decoy.
-    prizes: Vec<Lock>,
+    promises: [Promise; 2],
     /// Sums by decoder and label set; then by layer, label and action.
     sums: Vec<Vec<Sums>>,
     episodes: f64,
 }
 
 impl Composed {
-    pub(super) fn new(lock: &Lock, decoders: Vec<Labels>, weights: Vec<Labels>) -> Self {
+    pub(super) fn new(
+        lock: &Lock,
+        decoys: Decoys,
+        decoders: Vec<Labels>,
+        weights: Vec<Labels>,
+    ) -> Self {
         let layers = lock.code.len();
-        let prize = |success| Lock {
-            chances: Chances {
-                success,
-                ..lock.chances
-            },
-            ..lock.clone()
-        };
         let cells = |labels: &Labels| vec![Sums::default(); layers * labels.count * lock.actions];
-        let sums = decoders.iter().flat_map(|_| weights.iter().map(cells)).collect();
+        let sums = decoders
+            .iter()
+            .flat_map(|_| weights.iter().map(cells))
+            .collect();
         Self {
-            actions: lock.actions,
             codes: codes(layers, lock.actions),
-            prizes: [lock.chances.success, 0.0].map(prize).to_vec(),
+            promises: Promise::both(decoys),
+            lock: lock.clone(),
             decoders,
             weights,
             sums,
@@ -95,7 +97,7 @@ impl Composed {
             let is_good = |shown: usize| f64::from(u8::from(decoder.of[shown] == GOOD));
             for (layer, step) in episode.iter().enumerate() {
                 let label = layer * weight.count + weight.of[step.state];
-                let sums = &mut sums[label * self.actions + step.action];
+                let sums = &mut sums[label * self.lock.actions + step.action];
                 sums.visits += 1.0;
                 sums.good += is_good(step.state);
                 sums.good_next += is_good(step.next);
@@ -104,17 +106,19 @@ impl Composed {
         }
     }
 
-    /// Returns the objective of every function: by decoder, prize and code.
+    /// Returns the objective of every function: by decoder, promise and code.
     pub(super) fn scores(&self) -> Vec<f64> {
         let mut scores = Vec::with_capacity(self.decoders.len() * 2 * self.codes.len());
         for decoder in 0..self.decoders.len() {
-            for prize in &self.prizes {
-                let of = |weight| self.terms(decoder, weight, prize);
+            for promise in self.promises {
+                let of = |weight| self.terms(decoder, weight, promise);
                 let terms: Vec<_> = (0..self.weights.len()).map(of).collect();
                 let score = |code: &Vec<usize>| {
                     let sum = |terms: &Vec<f64>| -> f64 {
                         let digits = code.iter().enumerate();
-                        digits.map(|(layer, digit)| terms[layer * self.actions + digit]).sum()
+                        digits
+                            .map(|(layer, digit)| terms[layer * self.lock.actions + digit])
+                            .sum()
                     };
                     terms.iter().map(sum).fold(0.0, f64::max)
                 };
@@ -125,21 +129,14 @@ impl Composed {
     }
 
     /// Terms by layer and the code's action in it, for a decoder of functions and a set of labels.
-    fn terms(&self, decoder: usize, weight: usize, prize: &Lock) -> Vec<f64> {
+    fn terms(&self, decoder: usize, weight: usize, promise: Promise) -> Vec<f64> {
         let sums = &self.sums[decoder * self.weights.len() + weight];
-        let layers = prize.code.len();
-        let cells = self.weights[weight].count * self.actions;
-        // Values of a layer depend on the code's action there alone, values ahead on no code.
-        let of_digit = |digit: usize| {
-            let same = Lock {
-                code: vec![digit; layers],
-                ..prize.clone()
-            };
-            same.optimal()
-        };
-        let functions: Vec<_> = (0..self.actions).map(of_digit).collect();
-        let shape = prize.shape();
-        let mut terms = Vec::with_capacity(layers * self.actions);
+        let (layers, actions) = (self.lock.code.len(), self.lock.actions);
+        let cells = self.weights[weight].count * actions;
+        let of_digit = |digit: usize| promise.function(&self.lock, &vec![digit; layers]);
+        let functions: Vec<_> = (0..actions).map(of_digit).collect();
+        let shape = self.lock.shape();
+        let mut terms = Vec::with_capacity(layers * actions);
         for layer in 0..layers {
             let values = |action| shape.cell(layer, GOOD, action);
             for function in &functions {
@@ -147,7 +144,7 @@ impl Composed {
                 let mut sides = [0.0; 2];
                 for (at, sums) in sums[layer * cells..(layer + 1) * cells].iter().enumerate() {
                     if sums.visits > 0.0 {
-                        let value = function.at(values(at % self.actions));
+                        let value = function.at(values(at % actions));
                         // In the bad state every function is 0.
                         let total = sums.good * value - sums.rewards - sums.good_next * ahead;
                         sides[usize::from(total < 0.0)] += total * total / sums.visits;
@@ -164,14 +161,11 @@ impl Composed {
         let at = if self.episodes > 0.0 {
             ties.lowest(self.scores().iter().copied())
         } else {
-            ties.below(self.decoders.len() * self.prizes.len() * self.codes.len())
+            ties.below(self.decoders.len() * self.promises.len() * self.codes.len())
         };
         let (rest, code) = (at / self.codes.len(), at % self.codes.len());
-        let (decoder, prize) = (rest / self.prizes.len(), rest % self.prizes.len());
-        let lock = Lock {
-            code: self.codes[code].clone(),
-            ..self.prizes[prize].clone()
-        };
-        (lock.optimal(), decoder)
+        let promise = self.promises[rest % self.promises.len()];
+        let function = promise.function(&self.lock, &self.codes[code]);
+        (function, rest / self.promises.len())
     }
 }
