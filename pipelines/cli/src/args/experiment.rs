@@ -1,7 +1,7 @@
 //! Arguments of `vintage experiment`.
 
-use clap::{Args, Subcommand};
-use vintage_experiment::lock::{ObservedSettings, Scales, Settings};
+use clap::{Args, Subcommand, ValueEnum};
+use vintage_experiment::lock::{self, ObservedSettings, Scales, Settings};
 
 /// Runs small experiments whose answers are exact.
 #[derive(Debug, Args)]
@@ -59,12 +59,24 @@ pub(crate) struct LockArgs {
     /// Chance of failure in GLOW's threshold.
     #[arg(long, value_name = "P", default_value_t = 0.05)]
     delta: f64,
+    /// Functions of the class that promise nothing for a code.
+    #[arg(long, value_enum, value_name = "KIND", default_value_t = Decoys::Plain)]
+    decoys: Decoys,
     /// Numbers of observations of a state; 0 leaves that part out. [default: 1,2,4,8,16]
     #[arg(long, value_name = "M,…", value_delimiter = ',')]
     observations: Vec<usize>,
     /// Decoders of observations in the class.
     #[arg(long, value_name = "N", default_value_t = 8)]
     decoders: usize,
+}
+
+/// Functions of the class that promise nothing for a code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Decoys {
+    /// 0 for the code's actions, the lure's chance for all others; failures contradict them.
+    Plain,
+    /// Optimal functions of a lock that pays nothing; no failure contradicts them.
+    Consistent,
 }
 
 impl LockArgs {
@@ -95,6 +107,10 @@ impl LockArgs {
             seeds: self.seeds.unwrap_or(base.seeds),
             first_seed: self.first_seed,
             episodes: self.episodes,
+            decoys: match self.decoys {
+                Decoys::Plain => lock::Decoys::Plain,
+                Decoys::Consistent => lock::Decoys::Consistent,
+            },
             qualities: if self.archive.is_empty() {
                 base.qualities.clone()
             } else {
@@ -111,7 +127,7 @@ impl LockArgs {
 mod tests {
     use clap::Parser as _;
 
-    use super::{ExperimentCommand, Settings};
+    use super::{ExperimentCommand, Settings, lock};
     use crate::args::{Cli, Verb};
 
     fn settings(words: &str) -> Settings {
@@ -135,6 +151,7 @@ mod tests {
         let found = settings("--quick --seeds 3 --archive 0.5,0.2 --gamma 0.3 --observations 0");
         assert_eq!((found.seeds, found.qualities), (3, vec![0.5, 0.2]));
         assert!(found.observed.is_none());
+        assert_eq!(settings("--decoys consistent").decoys, lock::Decoys::Consistent);
         let slopes = found.methods.iter().filter(|method| format!("{method:?}").contains("Some(0.3)"));
         assert_eq!(slopes.count(), 1);
     }
