@@ -131,7 +131,9 @@ mod tests {
     use crate::args::{Cli, Verb};
 
     fn settings(words: &str) -> Settings {
-        let words = ["vintage", "experiment", "lock"].into_iter().chain(words.split_whitespace());
+        let words = ["vintage", "experiment", "lock"]
+            .into_iter()
+            .chain(words.split_whitespace());
         match Cli::try_parse_from(words).expect("arguments").verb {
             Verb::Experiment(args) => match args.command {
                 ExperimentCommand::Lock(args) => args.settings(),
@@ -151,8 +153,14 @@ mod tests {
         let found = settings("--quick --seeds 3 --archive 0.5,0.2 --gamma 0.3 --observations 0");
         assert_eq!((found.seeds, found.qualities), (3, vec![0.5, 0.2]));
         assert!(found.observed.is_none());
-        assert_eq!(settings("--decoys consistent").decoys, lock::Decoys::Consistent);
-        let slopes = found.methods.iter().filter(|method| format!("{method:?}").contains("Some(0.3)"));
+        assert_eq!(
+            settings("--decoys consistent").decoys,
+            lock::Decoys::Consistent
+        );
+        let slopes = found
+            .methods
+            .iter()
+            .filter(|method| format!("{method:?}").contains("Some(0.3)"));
         assert_eq!(slopes.count(), 1);
     }
 }
