@@ -44,7 +44,7 @@ impl Draw {
     }
 
     /// Draws one of the indices whose score is within [`ALIKE`] of the lowest; 0 if there is none.
-    pub(crate) fn lowest(&mut self, scores: impl Iterator<Item = f64> + Clone) -> usize {
+    pub(crate) fn lowest(&mut self, scores: &(impl Iterator<Item = f64> + Clone)) -> usize {
         let least = scores.clone().fold(f64::INFINITY, f64::min);
         let alike = || {
             let scores = scores.clone().enumerate();
@@ -69,7 +69,7 @@ mod tests {
         let scores = [0.3, 0.1, 0.2, 0.1 + 1e-15];
         let mut drawn = [0; 4];
         for _ in 0..1000 {
-            drawn[draw.lowest(scores.iter().copied())] += 1;
+            drawn[draw.lowest(&scores.iter().copied())] += 1;
         }
         assert_eq!((drawn[0], drawn[2]), (0, 0));
         assert!(drawn[1] > 420 && drawn[3] > 420, "{drawn:?}");

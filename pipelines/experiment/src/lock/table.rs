@@ -181,7 +181,7 @@ impl Function {
         Policy::new(self.shape, |layer, state| {
             let first = self.shape.cell(layer, state, 0);
             let values = &self.of_cell[first..first + self.shape.actions];
-            ties.lowest(values.iter().map(|value| -value))
+            ties.lowest(&values.iter().map(|value| -value))
         })
     }
 }
@@ -193,14 +193,15 @@ pub(crate) fn fitted(counts: &Counts) -> Function {
     let mut of_cell = vec![0.0; shape.cells()];
     let mut ahead = vec![0.0; shape.states];
     for layer in (0..shape.layers).rev() {
-        for cell in shape.cell(layer, 0, 0)..shape.cell(layer + 1, 0, 0) {
-            if let Some(seen) = counts.at(cell) {
+        let (first, end) = (shape.cell(layer, 0, 0), shape.cell(layer + 1, 0, 0));
+        for (at, fitted) in of_cell[first..end].iter_mut().enumerate() {
+            if let Some(seen) = counts.at(first + at) {
                 let next = ahead.iter().zip(seen.next);
                 let next: f64 = next.map(|(value, visits)| value * visits).sum();
-                of_cell[cell] = (seen.rewards + next) / seen.visits;
+                *fitted = (seen.rewards + next) / seen.visits;
             }
         }
-        let cells = &of_cell[shape.cell(layer, 0, 0)..shape.cell(layer + 1, 0, 0)];
+        let cells = &of_cell[first..end];
         for (value, cells) in ahead.iter_mut().zip(cells.chunks(shape.actions)) {
             *value = cells.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         }

@@ -130,7 +130,7 @@ impl Stage {
                 return Policy::new(self.lock.shape(), |_, _| ties.below(actions));
             }
         };
-        let chosen = ties.lowest(scores.iter().copied());
+        let chosen = ties.lowest(&scores.iter().copied());
         functions[chosen].greedy(ties)
     }
 

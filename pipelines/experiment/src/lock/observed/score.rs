@@ -159,7 +159,7 @@ impl Composed {
     /// Draws one of the functions of the least objective; returns it with its decoder.
     pub(super) fn choose(&self, ties: &mut Draw) -> (Function, usize) {
         let at = if self.episodes > 0.0 {
-            ties.lowest(self.scores().iter().copied())
+            ties.lowest(&self.scores().iter().copied())
         } else {
             ties.below(self.decoders.len() * self.promises.len() * self.codes.len())
         };

@@ -86,7 +86,9 @@ fn scores_with_decoded_weights_are_those_of_the_definition() {
     };
     let mut mind = Composed::new(&world.lock, Decoys::Plain, labels(), labels());
     let episodes = episodes(&world, &mut draw);
-    episodes.iter().for_each(|episode| mind.add(episode));
+    for episode in &episodes {
+        mind.add(episode);
+    }
     let found = mind.scores();
     let (codes, shape) = (codes(3, 2), world.lock.shape());
     let mut at = 0;
