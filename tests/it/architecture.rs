@@ -33,6 +33,17 @@ const PURE: &[(&str, &[&str])] = &[
             "vintage-settings",
         ],
     ),
+    (
+        "experiment",
+        &[
+            "rand",
+            "rand_chacha",
+            "rayon",
+            "serde",
+            "thiserror",
+            "vintage-control",
+        ],
+    ),
 ];
 
 /// Libraries and the only crates that may name them.
@@ -188,6 +199,7 @@ fn pure_crates_call_no_clock_and_no_io() {
         "consumers/m2po",
         "consumers/curate",
         "producers/verify",
+        "pipelines/experiment",
     ] {
         for file in sources(&std::path::Path::new(root).join(folder).join("src")) {
             let text = std::fs::read_to_string(&file).expect("a source file");

@@ -6,6 +6,7 @@ mod broker;
 mod config;
 mod curate;
 mod eval;
+mod experiment;
 mod fleet;
 #[cfg(test)]
 mod hints;
@@ -27,6 +28,7 @@ pub(crate) use broker::{BrokerArgs, BrokerCommand};
 pub(crate) use config::ConfigArgs;
 pub(crate) use curate::{CurateBenchArgs, CurateBenchArm, CurateBenchWorkload};
 pub(crate) use eval::EvalArgs;
+pub(crate) use experiment::{ExperimentArgs, ExperimentCommand, LockArgs};
 pub(crate) use fleet::FleetBenchArgs;
 pub(crate) use inspect::InspectArgs;
 pub(crate) use mismatch::MismatchArgs;
@@ -140,6 +142,7 @@ pub(crate) enum Verb {
     Config(ConfigCommand),
     Init(InitArgs),
     Bench(BenchArgs),
+    Experiment(ExperimentArgs),
     Completions(CompletionsArgs),
 }
 
@@ -189,11 +192,5 @@ mod tests {
         }
         let export = "vintage export runs/a --to x --policy-version 77";
         assert!(Cli::try_parse_from(export.split(' ')).is_ok());
-    }
-
-    #[test]
-    fn verbs_that_do_not_exist_yet_are_not_offered() {
-        let command = Cli::command();
-        assert!(command.find_subcommand("experiment").is_none());
     }
 }

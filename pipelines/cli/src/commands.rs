@@ -8,6 +8,7 @@ mod completions;
 mod config;
 mod doctor;
 mod eval;
+mod experiment;
 mod export;
 mod inspect;
 mod mismatch;
@@ -88,6 +89,7 @@ pub(crate) async fn execute(verb: Verb, context: &Context) -> Result<CommandOutc
         Verb::Config(command) => config::config(&command, context),
         Verb::Init(args) => config::init(&args),
         Verb::Bench(args) => bench::bench(&args.command, context).await,
+        Verb::Experiment(args) => experiment::experiment(&args.command, context).await,
         Verb::Completions(args) => completions::completions(&args),
     }
 }

@@ -157,6 +157,7 @@ fn fault(cause: &(dyn std::error::Error + 'static)) -> Option<Fault> {
         vintage_bench,
         vintage_bus,
         vintage_broker,
+        vintage_experiment,
         vintage_store
     );
     None

@@ -165,6 +165,7 @@ pub(super) const ARROWS: &[(&str, &[&str])] = &[
             "archive",
         ],
     ),
+    ("experiment", &["control"]),
     (
         "cli",
         &[
@@ -186,6 +187,7 @@ pub(super) const ARROWS: &[(&str, &[&str])] = &[
             "audit",
             "flow",
             "bench",
+            "experiment",
         ],
     ),
     (
@@ -234,6 +236,14 @@ pub(super) const ROWS: &[&[&str]] = &[
         "grants",
     ],
     &[
-        "config", "audit", "prune", "report", "flow", "bench", "cli", "tests",
+        "config",
+        "audit",
+        "prune",
+        "report",
+        "flow",
+        "bench",
+        "experiment",
+        "cli",
+        "tests",
     ],
 ];
