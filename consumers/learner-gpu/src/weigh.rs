@@ -307,6 +307,7 @@ impl Terms {
             max_kept_log_ratio: largest,
             n_clamped: clamped as u64,
             ratio_bounds: None,
+            step_scale: None,
         };
         Ok((mean(loss, self.denominator), stats))
     }

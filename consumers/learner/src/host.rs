@@ -144,6 +144,7 @@ fn weigh_all(plan: &Plan, batches: &[PackedBatch], scored: &[Scored]) -> Result<
         valid: &known.valid,
         prox,
         row_ends: Some(&known.row_ends),
+        scope: None,
         clamp: plan.algorithm.log_ratio_clamp,
     };
     weigh(&rule(&plan.algorithm), &tokens).map_err(|source| Error::Weigh {
