@@ -47,12 +47,13 @@ impl DevicePolicy {
 
     fn weigh(plan: &Plan, batches: &[&PackedBatch], new: &Tensor) -> Result<DeviceWeighed> {
         let rule = rule(&plan.algorithm);
-        let joined = Joined::of(batches.iter().copied());
+        let joined = Joined::of(batches.iter().copied(), plan.algorithm.m2_scope);
         let known = Known {
             behavior: &joined.behavior,
             advantage: &joined.advantage,
             valid: &joined.valid,
             row_ends: Some(&joined.row_ends),
+            scope: joined.scope.as_deref(),
         };
         weigh(&rule, plan.algorithm.log_ratio_clamp, new, &known).map_err(|problem| match problem {
             Problem::Refused(source) => Error::Weigh {

@@ -113,9 +113,21 @@ pub fn run<S: Step>(
         }
     };
     finite("loss", outcome.loss)?;
-    let norm = step.step(&plan.optimizer, &gradients)?;
+    let settings = scaled(&plan.optimizer, outcome.stats.step_scale);
+    let norm = step.step(&settings, &gradients)?;
     outcome.grad_norm = finite("gradient norm", norm)?;
     Ok(())
+}
+
+/// Returns the optimizer's settings with the learning rate that the rule wants.
+fn scaled(settings: &OptimizerSettings, scale: Option<f64>) -> Cow<'_, OptimizerSettings> {
+    match scale {
+        None => Cow::Borrowed(settings),
+        Some(scale) => Cow::Owned(OptimizerSettings {
+            lr: settings.lr * scale,
+            ..settings.clone()
+        }),
+    }
 }
 
 /// Converts training settings to the model's precision and recomputation.

@@ -133,7 +133,7 @@ impl UpdateStats {
 fn weigh_all(plan: &Plan, batches: &[PackedBatch], scored: &[Scored]) -> Result<Weighed> {
     let new = scored.iter().map(|scored| &scored.logprob[..]);
     let new = new.collect::<Vec<_>>().concat();
-    let known = Joined::of(batches);
+    let known = Joined::of(batches, plan.algorithm.m2_scope);
     // AReaL's proximal policy is the one before the update; with one update per batch it is the
     // current one.
     let prox = (plan.algorithm.name == AlgorithmName::M2poAreal).then_some(&new[..]);
@@ -144,7 +144,7 @@ fn weigh_all(plan: &Plan, batches: &[PackedBatch], scored: &[Scored]) -> Result<
         valid: &known.valid,
         prox,
         row_ends: Some(&known.row_ends),
-        scope: None,
+        scope: known.scope.as_deref(),
         clamp: plan.algorithm.log_ratio_clamp,
     };
     weigh(&rule(&plan.algorithm), &tokens).map_err(|source| Error::Weigh {
