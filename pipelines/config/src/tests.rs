@@ -252,7 +252,7 @@ fn a_wrong_type_names_key_value_origin_and_expectation() {
             "learner.optimizer.decay_vectors=1",
             "wrong type: learner.optimizer.decay_vectors = 1 (--set): expected true or false",
         ),
-        ("algorithm=gpro", &of_names),
+        ("algorithm=gpro", of_names.as_str()),
         (
             "seed.x=1",
             "wrong type: seed.x = a table (--set): expected a whole number",
