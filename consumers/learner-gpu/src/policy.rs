@@ -64,7 +64,7 @@ impl DevicePolicy {
         outcome: &mut UpdateStats,
     ) -> Result<DeviceWeighed> {
         let rule = rule(&plan.algorithm);
-        let joined = Joined::of(batches.iter().copied());
+        let joined = Joined::of(batches.iter().copied(), plan.algorithm.m2_scope);
         if plan.reuse.passes > 1 || plan.reuse.kl.is_some() {
             let log_probs = new.to_vec1::<f32>();
             let log_probs = log_probs.map_err(failed("weighing a batch"))?;
@@ -78,6 +78,7 @@ impl DevicePolicy {
             advantage: &joined.advantage,
             valid: &joined.valid,
             row_ends: Some(&joined.row_ends),
+            scope: joined.scope.as_deref(),
         };
         weigh(&rule, plan.algorithm.log_ratio_clamp, new, &known).map_err(|problem| match problem {
             Problem::Refused(source) => Error::Weigh {

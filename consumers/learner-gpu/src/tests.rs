@@ -35,6 +35,7 @@ impl PackedBatch {
             advantage: &self.advantage,
             valid: &self.valid,
             row_ends: None,
+            scope: None,
         };
         weigh(rule, clamp, &new, &known)
     }

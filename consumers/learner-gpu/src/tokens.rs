@@ -28,6 +28,8 @@ pub struct Known<'a> {
     pub valid: &'a [bool],
     /// End of each row, as an index one past its last token; rules per sequence need it.
     pub row_ends: Option<&'a [usize]>,
+    /// Scope of each token, if the batch has several; such a batch is weighed on the host.
+    pub scope: Option<&'a [u32]>,
 }
 
 impl Known<'_> {

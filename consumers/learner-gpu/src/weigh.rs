@@ -52,7 +52,7 @@ struct Terms {
 /// A proximal policy is the new one.
 ///
 /// M2PO as in the paper and in AReaL, GRPO's clip and the control arm are computed on the device.
-/// For every other rule the log-probs are copied to the host and the weights back, 4 bytes a token
+/// For every other rule, and for M2PO with several scopes, the log-probs are copied to the host and the weights back, 4 bytes a token
 /// each way.
 ///
 /// # Errors
@@ -64,9 +64,11 @@ pub fn weigh(
     new: &Tensor,
     known: &Known<'_>,
 ) -> Result<DeviceWeighed, Problem> {
-    if let Rule::M2poPaper { .. } | Rule::M2poAreal { .. } | Rule::GrpoClip { .. } | Rule::None =
-        rule
-    {
+    let is_here = matches!(
+        rule,
+        Rule::M2poPaper { .. } | Rule::M2poAreal { .. } | Rule::GrpoClip { .. } | Rule::None
+    );
+    if is_here && known.scope.is_none() {
         by_device(rule, clamp, new, known)
     } else {
         by_host(rule, clamp, new, known)
@@ -145,6 +147,7 @@ fn by_host(
     let log_probs = new.to_vec1::<f32>()?;
     let tokens = Tokens {
         row_ends: known.row_ends,
+        scope: known.scope,
         clamp,
         ..Tokens::new(&log_probs, known.behavior, known.advantage, known.valid)
     };
@@ -312,6 +315,7 @@ impl Terms {
             max_kept_log_ratio: largest,
             n_clamped: clamped as u64,
             ratio_bounds: None,
+            step_scale: None,
         };
         Ok((mean(loss, self.denominator), stats))
     }

@@ -24,6 +24,7 @@ impl DeviceWeigher {
             advantage: tokens.advantage,
             valid: tokens.valid,
             row_ends: tokens.row_ends,
+            scope: tokens.scope,
         };
         let new = Tensor::new(tokens.new, &self.device)?;
         let found = weigh(rule, tokens.clamp, &new, &known)?;

@@ -13,7 +13,7 @@ use crate::{
     pack::PackedBatch,
 };
 
-pub use crate::rule::{rule, weigh_batch};
+pub use crate::{rule::rule, weigh::weigh_batch};
 
 /// Engine that computes the updates of one policy and holds the optimizer's moments, on the CPU or
 /// on a GPU.
@@ -116,7 +116,8 @@ pub fn run<S: Step>(
         }
     };
     finite("loss", outcome.loss)?;
-    let norm = step.step(&plan.optimizer, &gradients)?;
+    let settings = scaled(&plan.optimizer, outcome.stats.step_scale);
+    let norm = step.step(&settings, &gradients)?;
     outcome.grad_norm = finite("gradient norm", norm)?;
     for _ in 1..plan.reuse.passes {
         let mut again = UpdateStats::default();
@@ -125,6 +126,17 @@ pub fn run<S: Step>(
         finite("gradient norm", step.step(&plan.optimizer, &gradients)?)?;
     }
     Ok(())
+}
+
+/// Returns the optimizer's settings with the learning rate that the rule wants.
+fn scaled(settings: &OptimizerSettings, scale: Option<f64>) -> Cow<'_, OptimizerSettings> {
+    match scale {
+        None => Cow::Borrowed(settings),
+        Some(scale) => Cow::Owned(OptimizerSettings {
+            lr: settings.lr * scale,
+            ..settings.clone()
+        }),
+    }
 }
 
 /// Converts training settings to the model's precision and recomputation.

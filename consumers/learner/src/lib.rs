@@ -64,6 +64,7 @@ pub mod source;
 pub mod trainer;
 pub mod update;
 mod warm_start;
+mod weigh;
 
 pub use adamw::{AdamW, Moments, Rate};
 pub use catch_up::{CatchUp, Stretch};

@@ -1,6 +1,6 @@
 //! Packing of a batch's rows for the model.
 
-use vintage_control::MicroBatch;
+use vintage_control::{M2Scope, MicroBatch, PolicyVersion};
 use vintage_model::{Packed, Targets};
 use vintage_trajectory::Rows;
 
@@ -55,6 +55,8 @@ pub struct PackedBatch {
     pub reference: Vec<f32>,
     /// Log-prob of each target under the version before; empty without a penalty.
     pub previous: Vec<f32>,
+    /// Staleness of each target, in updates; empty where nobody reads it.
+    pub staleness: Vec<u64>,
 }
 
 impl PackedBatch {
@@ -82,11 +84,13 @@ pub struct Joined {
     pub previous: Vec<f32>,
     /// End of each row's targets, as an index one past the last.
     pub row_ends: Vec<usize>,
+    /// Scope of each target; absent if the whole batch is one.
+    pub scope: Option<Vec<u32>>,
 }
 
 impl Joined {
-    /// Joins the values of `batches`.
-    pub fn of<'a>(batches: impl IntoIterator<Item = &'a PackedBatch>) -> Self {
+    /// Joins the values of `batches`, with scopes of this kind.
+    pub fn of<'a>(batches: impl IntoIterator<Item = &'a PackedBatch>, scope: M2Scope) -> Self {
         let mut joined = Self {
             behavior: Vec::new(),
             advantage: Vec::new(),
@@ -94,8 +98,9 @@ impl Joined {
             reference: Vec::new(),
             previous: Vec::new(),
             row_ends: Vec::new(),
+            scope: (!scope.is_batch()).then(Vec::new),
         };
-        for batch in batches {
+        for (number, batch) in batches.into_iter().enumerate() {
             let before = joined.valid.len();
             joined
                 .row_ends
@@ -105,16 +110,59 @@ impl Joined {
             joined.valid.extend_from_slice(&batch.valid);
             joined.reference.extend_from_slice(&batch.reference);
             joined.previous.extend_from_slice(&batch.previous);
+            if let Some(all) = &mut joined.scope {
+                let of_target = |at: usize| match scope {
+                    M2Scope::Batch => 0,
+                    M2Scope::MicroBatch => number as u32,
+                    // 0, 1, 2 to 3, 4 to 7: the number of binary digits.
+                    M2Scope::Staleness => {
+                        let staleness = batch.staleness.get(at).copied().unwrap_or(0);
+                        u64::BITS - staleness.leading_zeros()
+                    }
+                };
+                all.extend((0..batch.valid.len()).map(of_target));
+            }
         }
         joined
     }
 }
 
-/// Lays out rows, given as `(rows, row, advantage)`, as one micro-batch.
-pub(crate) fn lay_out<'a>(rows: impl IntoIterator<Item = (&'a Rows, usize, f32)>) -> PackedBatch {
+/// Row of a batch, with what its update says about it.
+pub(crate) struct PlannedRow<'a> {
+    pub(crate) rows: &'a Rows,
+    pub(crate) row: usize,
+    pub(crate) advantage: f32,
+    /// Newest version of the row's policy, from which staleness is measured.
+    pub(crate) newest: PolicyVersion,
+}
+
+/// Returns the staleness of every completion token of a row.
+pub(crate) fn staleness_of(
+    rows: &Rows,
+    row: usize,
+    newest: PolicyVersion,
+) -> impl Iterator<Item = u64> {
+    let mut spans = rows.policy_spans(row).peekable();
+    let mut version = PolicyVersion::ZERO;
+    (0..rows.completion_tokens(row).len()).map(move |place| {
+        while let Some(span) = spans.next_if(|span| span.start as usize <= place) {
+            version = span.version;
+        }
+        newest.staleness_of(version).0
+    })
+}
+
+/// Lays out rows as one micro-batch.
+pub(crate) fn lay_out<'a>(rows: impl IntoIterator<Item = PlannedRow<'a>>) -> PackedBatch {
     let mut batch = PackedBatch::default();
     batch.packed.starts.push(0);
-    for (rows, row, advantage) in rows {
+    for planned in rows {
+        let PlannedRow {
+            rows,
+            row,
+            advantage,
+            newest,
+        } = planned;
         let start = batch.packed.tokens.len();
         let prompt = rows.prompt_tokens(row);
         let completion = rows.completion_tokens(row);
@@ -141,6 +189,7 @@ pub(crate) fn lay_out<'a>(rows: impl IntoIterator<Item = (&'a Rows, usize, f32)>
         batch
             .behavior
             .extend_from_slice(rows.behavior_logprobs(row));
+        batch.staleness.extend(staleness_of(rows, row, newest));
     }
     batch
 }

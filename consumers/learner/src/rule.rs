@@ -1,12 +1,7 @@
-//! Rule and penalty of a plan.
+//! Rule, baseline and scopes of a plan's algorithm.
 
-use vintage_control::{Algorithm, AlgorithmName, LossSetting, Plan};
-use vintage_m2po::{KlPenalty, KlStats, Rule, Tokens, Weighed, weigh};
-
-use crate::{
-    error::{Error, Result},
-    pack::Joined,
-};
+use vintage_control::{Algorithm, AlgorithmName, LossSetting as S};
+use vintage_m2po::{Baseline, Level, Rule};
 
 /// Ratio of proximal to behaviour probability above which a token is rejected (AReaL's M2PO
 /// example).
@@ -16,7 +11,9 @@ const AREAL_BEHAVIOR_CAP: f64 = 5.0;
 pub fn rule(algorithm: &Algorithm) -> Rule {
     let tau = algorithm.m2_threshold;
     let eps = algorithm.clip_eps;
-    let dual_clip = algorithm.setting(LossSetting::DualClip);
+    let dual_clip = algorithm.setting(S::DualClip);
+    // Every setting that is read here has a default; the rule refuses NaN.
+    let get = |setting| algorithm.setting(setting).unwrap_or(f64::NAN);
     match algorithm.name {
         AlgorithmName::M2po => Rule::M2poPaper { tau },
         AlgorithmName::M2poAreal => Rule::M2poAreal {
@@ -25,57 +22,151 @@ pub fn rule(algorithm: &Algorithm) -> Rule {
             behavior_cap: Some(AREAL_BEHAVIOR_CAP),
         },
         AlgorithmName::M2poFork => Rule::M2poFork { tau },
+        AlgorithmName::Grpo if dual_clip.is_some() => Rule::Clip {
+            low: eps,
+            high: eps,
+            dual_clip,
+        },
         AlgorithmName::Grpo => Rule::GrpoClip { eps },
+        AlgorithmName::Dapo => Rule::Clip {
+            low: get(S::ClipLow),
+            high: get(S::ClipHigh),
+            dual_clip,
+        },
+        AlgorithmName::Gspo => Rule::Gspo {
+            low: get(S::ClipLow),
+            high: get(S::ClipHigh),
+        },
+        AlgorithmName::Cispo => Rule::Cispo {
+            low: get(S::RatioLow),
+            high: get(S::RatioHigh),
+        },
         AlgorithmName::MixPpg => Rule::MixPpg { eps, dual_clip },
         AlgorithmName::DecoupledPpo => Rule::DecoupledPpo {
             eps,
             dual_clip,
-            cap: algorithm.setting(LossSetting::RatioHigh),
+            cap: Some(get(S::RatioHigh)),
+        },
+        AlgorithmName::Tis | AlgorithmName::SeqTis => Rule::Tis {
+            level: level(algorithm.name),
+            cap: get(S::RatioHigh),
+            eps: Some(eps),
+        },
+        AlgorithmName::Icepop | AlgorithmName::SeqMis => Rule::Mis {
+            level: level(algorithm.name),
+            low: get(S::RatioLow),
+            high: get(S::RatioHigh),
+            eps: Some(eps),
+        },
+        AlgorithmName::GeoRs => Rule::GeometricRejection {
+            low: get(S::RatioLow),
+            high: get(S::RatioHigh),
+            eps: Some(eps),
+        },
+        AlgorithmName::K3Rs => Rule::K3Rejection {
+            bound: get(S::Divergence),
+            eps: Some(eps),
+        },
+        AlgorithmName::SequenceMask => Rule::SequenceMask {
+            eps,
+            delta: get(S::Divergence),
+        },
+        AlgorithmName::DppoTv => Rule::DppoTv {
+            low: get(S::DistanceLow),
+            high: get(S::DistanceHigh),
+            cap: get(S::RatioHigh),
+        },
+        AlgorithmName::Ipo => Rule::Ipo {
+            distance: get(S::Distance),
+            square: get(S::Penalty),
+        },
+        AlgorithmName::Drpo => Rule::Drpo {
+            delta: get(S::Distance),
+        },
+        AlgorithmName::Topr => Rule::Topr,
+        AlgorithmName::Asymre | AlgorithmName::Opo | AlgorithmName::Reinforce => Rule::Reinforce,
+        AlgorithmName::Bapo => Rule::Bapo {
+            low: (get(S::RatioLow), get(S::RatioLowLast)),
+            high: (get(S::RatioHigh), get(S::RatioHighLast)),
+            step: get(S::RatioStep),
+            balance: get(S::Balance),
+        },
+        AlgorithmName::Sapo => Rule::Sapo {
+            positive: get(S::TemperatureGood),
+            negative: get(S::TemperatureBad),
+        },
+        AlgorithmName::Vespo => Rule::Vespo {
+            positive: (get(S::PowerGood), get(S::DecayGood)),
+            negative: (get(S::PowerBad), get(S::DecayBad)),
+        },
+        AlgorithmName::Vcpo => Rule::Vcpo {
+            cap: get(S::RatioHigh),
+            base: get(S::EffectiveShare),
+        },
+        AlgorithmName::Oapl => Rule::Oapl { beta: get(S::Beta) },
+        AlgorithmName::Dro => Rule::Dro {
+            beta: get(S::Penalty),
+        },
+        AlgorithmName::PrefixTis => Rule::PrefixTis {
+            cap: get(S::RatioHigh),
         },
         AlgorithmName::None => Rule::None,
     }
 }
 
-/// Weighs a batch by the plan's rule and adds its penalty, on the host. `new` are the log-probs of
-/// the policy that is trained, `prox` those at the beginning of the update. Without a penalty there
-/// is no distance.
-///
-/// # Errors
-/// What the rule or the penalty refuses, with the token.
-pub fn weigh_batch(
-    plan: &Plan,
-    known: &Joined,
-    new: &[f32],
-    prox: &[f32],
-) -> Result<(Weighed, Option<KlStats>)> {
-    let refused = |source| Error::Weigh {
-        update: plan.update(),
-        source,
-    };
-    let tokens = Tokens {
-        new,
-        behavior: &known.behavior,
-        advantage: &known.advantage,
-        valid: &known.valid,
-        prox: Some(prox),
-        row_ends: Some(&known.row_ends),
-        clamp: plan.algorithm.log_ratio_clamp,
-    };
-    let mut weighed = weigh(&rule(&plan.algorithm), &tokens).map_err(refused)?;
-    let distance = match &plan.reuse.kl {
-        None => None,
-        Some(kl) => {
-            let penalty = KlPenalty {
-                reference: &known.reference,
-                previous: Some(&known.previous),
-                beta: kl.beta,
-                lambda: kl.share,
-                // As ReMix's code base has it. Corrected by the ratio, a few tokens that the policy
-                // has come to like would outweigh all others.
-                importance: false,
-            };
-            Some(penalty.add(&tokens, &mut weighed).map_err(refused)?)
+/// Returns the baseline that an algorithm subtracts from the rewards of a group.
+pub(crate) fn baseline(algorithm: &Algorithm) -> Baseline {
+    let get = |setting| algorithm.setting(setting).unwrap_or(f64::NAN);
+    match algorithm.name {
+        AlgorithmName::Drpo | AlgorithmName::Topr => Baseline::Mean,
+        AlgorithmName::Opo => Baseline::LengthWeighted,
+        AlgorithmName::Asymre => Baseline::Shifted {
+            shift: get(S::BaselineShift),
+        },
+        AlgorithmName::Oapl => Baseline::SoftMax {
+            beta: get(S::BaselineTemperature),
+        },
+        _ => Baseline::Group,
+    }
+}
+
+fn level(name: AlgorithmName) -> Level {
+    match name {
+        AlgorithmName::SeqTis | AlgorithmName::SeqMis => Level::Sequence,
+        _ => Level::Token,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vintage_control::{AlgorithmName, LossSetting};
+    use vintage_m2po::{Rule, Tokens, weigh};
+
+    use super::{baseline, rule};
+    use crate::intake::fixture;
+
+    /// Checks that every name's defaults are settings that its rule accepts.
+    #[test]
+    fn every_algorithm_has_a_rule_in_range() {
+        for name in AlgorithmName::ALL {
+            let mut algorithm = fixture::settings().algorithm;
+            algorithm.name = name;
+            let tokens = Tokens::<f32>::new(&[], &[], &[], &[]).with_rows(&[]);
+            weigh(&rule(&algorithm), &tokens).unwrap();
+            let advantages = baseline(&algorithm).advantages(&[0.0, 1.0], &[3, 4]);
+            assert!(advantages[0] < advantages[1], "{name:?}: {advantages:?}");
         }
-    };
-    Ok((weighed, distance))
+    }
+
+    #[test]
+    fn recorded_settings_reach_the_rule() {
+        let mut algorithm = fixture::settings().algorithm;
+        algorithm.name = AlgorithmName::Grpo;
+        assert!(matches!(rule(&algorithm), Rule::GrpoClip { .. }));
+        algorithm.loss.insert(LossSetting::DualClip, 3.0);
+        let Rule::Clip { dual_clip, .. } = rule(&algorithm) else {
+            panic!("a dual clip")
+        };
+        assert_eq!(dual_clip, Some(3.0));
+    }
 }

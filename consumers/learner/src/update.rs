@@ -3,7 +3,6 @@
 use std::{borrow::Cow, collections::BTreeMap};
 
 use vintage_control::{Fingerprint, Plan, PolicyVersion, Precision};
-use vintage_m2po::group_advantages;
 use vintage_model::{Decoder, FinishReason};
 use vintage_store::Weights;
 
@@ -14,7 +13,8 @@ use crate::{
     error::Result,
     host::mean,
     intake::ReadyGroup,
-    pack::{PackedBatch, lay_out, rows_of},
+    pack::{PackedBatch, PlannedRow, lay_out, rows_of, staleness_of},
+    rule::baseline,
 };
 
 /// Model and optimizer state, which training changes.
@@ -104,15 +104,26 @@ pub fn update(
 ) -> Result<UpdateStats> {
     let rows: Vec<_> = rows_of(groups).collect();
     let rewards: Vec<f32> = rows.iter().map(|(rows, row)| rows.reward(*row)).collect();
-    let advantages = advantages(groups, &rewards);
+    let advantages = advantages(plan, groups, &rewards);
+    let newest: Vec<_> = groups
+        .iter()
+        .flat_map(|group| {
+            let newest = plan.newest_of(group.planned.source.as_deref(), &group.policy);
+            rows_of(std::slice::from_ref(group)).map(move |_| newest)
+        })
+        .collect();
     let mut batches: Vec<PackedBatch> = plan
         .micro_batches
         .iter()
         .map(|micro| {
             lay_out(micro.rows.iter().filter_map(|&number| {
                 let number = number as usize;
-                rows.get(number)
-                    .map(|&(rows, row)| (rows, row, advantages[number]))
+                rows.get(number).map(|&(rows, row)| PlannedRow {
+                    rows,
+                    row,
+                    advantage: advantages[number],
+                    newest: newest[number],
+                })
             }))
         })
         .collect();
@@ -143,13 +154,20 @@ pub fn update(
     Ok(outcome)
 }
 
-/// Returns the group-normalised rewards by row number.
-fn advantages(groups: &[ReadyGroup], rewards: &[f32]) -> Vec<f32> {
+/// Returns the advantages by row number, from the rewards and the algorithm's baseline.
+fn advantages(plan: &Plan, groups: &[ReadyGroup], rewards: &[f32]) -> Vec<f32> {
+    let baseline = baseline(&plan.algorithm);
     let mut rest = rewards;
     let mut advantages = Vec::with_capacity(rewards.len());
     for group in groups {
         let (own, following) = rest.split_at(group.planned.rows as usize);
-        advantages.extend(group_advantages(own));
+        let lengths: Vec<u32> = rows_of(std::slice::from_ref(group))
+            .map(|(rows, row)| {
+                let all = 0..rows.completion_tokens(row).len();
+                all.filter(|&place| rows.is_trained(row, place)).count() as u32
+            })
+            .collect();
+        advantages.extend(baseline.advantages(own, &lengths));
         rest = following;
     }
     advantages
@@ -180,15 +198,9 @@ fn staleness(plan: &Plan, groups: &[ReadyGroup]) -> (BTreeMap<u64, u64>, u64) {
         let counted_along = source.is_none()
             && (group.policy == plan.policy.as_str() || plan.is_leaders(&group.policy));
         for (rows, row) in rows_of(std::slice::from_ref(group)) {
-            let tokens = rows.completion_tokens(row).len();
-            let mut spans = rows.policy_spans(row).peekable();
-            let mut version = PolicyVersion::ZERO;
-            for place in 0..tokens {
-                while let Some(span) = spans.next_if(|span| span.start as usize <= place) {
-                    version = span.version;
-                }
+            for (place, staleness) in staleness_of(rows, row, newest).enumerate() {
                 if rows.is_trained(row, place) {
-                    *histogram.entry(newest.staleness_of(version).0).or_default() += 1;
+                    *histogram.entry(staleness).or_default() += 1;
                     lag_tokens += u64::from(!counted_along);
                 }
             }

@@ -10,7 +10,8 @@ use crate::{
 /// Mask, loss, gradient weights and statistics of a batch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Weighed<F = f32> {
-    /// Derivative `dloss / dnew_i` per token; 0 where the token gets no gradient.
+    /// Derivative `dloss / dnew_i` per token; 0 where the token gets no gradient. Masked tokens get
+    /// none, except from terms that a rule has for all tokens ([`crate::Rule::Ipo`]).
     ///
     /// Where the log-ratio is clamped, the derivative is still computed as if `r` were not
     /// constant: `-r A / N` with the clamped `r`. A token that ran away is thus pushed back, with
@@ -69,6 +70,15 @@ impl Term {
             }
         } else {
             open
+        }
+    }
+
+    /// Returns the part of one of `count` tokens that share the term.
+    pub(crate) fn shared(self, count: f64) -> Self {
+        Self {
+            loss: self.loss / count,
+            slope: self.slope / count,
+            ..self
         }
     }
 

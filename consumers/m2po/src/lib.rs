@@ -1,5 +1,5 @@
-//! M2PO (Second-Moment Trust Policy Optimization, arXiv 2510.01161) and the control arms it is
-//! compared with, as pure functions on slices.
+//! M2PO (Second-Moment Trust Policy Optimization, arXiv 2510.01161) and the losses it is compared
+//! with, as pure functions on slices.
 //!
 //! A batch of one optimizer update is a [`Tokens`]. A [`Rule`] decides which tokens may move the
 //! policy. [`weigh`] returns the mask `M`, the loss, the weight `dloss/dnew_i` of every token and
@@ -13,9 +13,12 @@
 //! * `mask.rs` is Algorithm 1 of the paper ([`mask_m2`]) and AReaL's variant of it. The files
 //!   `scan.rs`, `select.rs` and `exact.rs` are its parts: one pass over the batch, the search for
 //!   the cut, and the exact sums.
-//! * `rule.rs` lists the rules; `areal.rs` and `fork` hold the losses of AReaL and of the authors'
-//!   released code.
-//! * `advantage.rs` normalises rewards; `staleness.rs` splits statistics into strata.
+//! * `rule.rs` lists the rules with their formulas, `ranges.rs` their settings' ranges. `areal.rs`
+//!   and `fork` hold AReaL's M2PO and that of the authors' released code, `proximal.rs` the losses
+//!   around a proximal policy, `token.rs` and `sequence.rs` the others per token and per row.
+//! * `kl.rs` adds a penalty to any of them.
+//! * `advantage.rs` and `baseline.rs` make advantages of rewards.
+//! * `weights.rs` has statistics of the weights; `staleness.rs` splits [`Stats`] into strata.
 //!
 //! Symbols of the paper and their names in this crate:
 //!
@@ -49,6 +52,7 @@
 mod accumulate;
 mod advantage;
 mod areal;
+mod baseline;
 mod error;
 mod exact;
 mod fork;
@@ -57,26 +61,32 @@ mod mask;
 mod proximal;
 mod ranges;
 mod real;
+mod rows;
 mod rule;
 mod scan;
 mod select;
+mod sequence;
 mod staleness;
 mod stats;
+mod token;
 mod tokens;
 mod weigh;
+mod weights;
 
 pub use accumulate::Weighed;
 pub use advantage::group_advantages;
+pub use baseline::Baseline;
 pub use error::Error;
 pub use kl::{KlPenalty, KlStats, LambdaSchedule};
 pub use mask::{SecondMomentMask, mask_m2};
 pub use proximal::interpolate_prox;
 pub use real::Real;
-pub use rule::Rule;
+pub use rule::{Level, Rule};
 pub use staleness::stratify;
 pub use stats::Stats;
 pub use tokens::{DEFAULT_CLAMP, Tokens};
 pub use weigh::{weigh, weigh_rows};
+pub use weights::{WeightStats, prefix_cap, prefix_weights, weight_stats};
 
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,7 @@
 //! The two second-moment masks: Algorithm 1 of the paper, and AReaL's variant of it.
 
+use std::collections::BTreeSet;
+
 use crate::exact::{Grid, Sum};
 use crate::ranges::check_tau;
 use crate::scan::{Scan, scan};
@@ -40,6 +42,9 @@ pub struct SecondMomentMask {
 pub fn mask_m2<F: Real>(tokens: &Tokens<'_, F>, tau: f64) -> Result<SecondMomentMask, Error> {
     tokens.check_lengths()?;
     check_tau(tau)?;
+    if let Some(scope) = tokens.scope {
+        return mask_scopes(tokens, scope, tau);
+    }
     let grid = Grid::new(tau);
     let mut found = scan::<F, true>(tokens, tokens.new, tau, &grid)?;
     let room = room_steps(&found, &grid);
@@ -50,6 +55,48 @@ pub fn mask_m2<F: Real>(tokens: &Tokens<'_, F>, tau: f64) -> Result<SecondMoment
         Some(DROP_ALL)
     };
     Ok(finish(tokens, tokens.new, &found, cut, &grid))
+}
+
+/// Computes the mask of every scope by itself. The means are over the tokens of all scopes.
+fn mask_scopes<F: Real>(
+    tokens: &Tokens<'_, F>,
+    scope: &[u32],
+    tau: f64,
+) -> Result<SecondMomentMask, Error> {
+    let n = tokens.valid.len();
+    let mut all = SecondMomentMask {
+        mask: vec![false; n],
+        n_valid: 0,
+        n_constrained: 0,
+        n_masked: 0,
+        m2_before: 0.0,
+        m2_after: 0.0,
+    };
+    let (mut before, mut after) = (Sum::default(), Sum::default());
+    for own in scope.iter().copied().collect::<BTreeSet<_>>() {
+        let valid: Vec<bool> = (0..n)
+            .map(|index| tokens.valid[index] && scope[index] == own)
+            .collect();
+        let part = mask_m2(
+            &Tokens {
+                valid: &valid,
+                scope: None,
+                ..*tokens
+            },
+            tau,
+        )?;
+        for (all, own) in all.mask.iter_mut().zip(&part.mask) {
+            *all |= own;
+        }
+        all.n_valid += part.n_valid;
+        all.n_constrained += part.n_constrained;
+        all.n_masked += part.n_masked;
+        before.add(part.m2_before * part.n_constrained as f64);
+        after.add(part.m2_after * (part.n_constrained - part.n_masked) as f64);
+    }
+    all.m2_before = mean(before, all.n_constrained);
+    all.m2_after = mean(after, all.n_constrained - all.n_masked);
+    Ok(all)
 }
 
 /// Computes AReaL's mask. Here `v` is the squared difference of the proximal (`new` where absent)

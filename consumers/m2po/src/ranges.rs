@@ -2,11 +2,10 @@
 
 use crate::{error::Error, rule::Rule};
 
-const TAU_RANGE: &str = "0, or between 1e-200 and 1e200";
-const AT_LEAST_0: &str = "finite and at least 0";
+type Checked = Result<(), Error>;
 
 impl Rule {
-    pub(crate) fn check(&self) -> Result<(), Error> {
+    pub(crate) fn check(&self) -> Checked {
         match *self {
             Self::M2poPaper { tau } | Self::M2poFork { tau } => check_tau(tau),
             Self::M2poAreal {
@@ -15,50 +14,152 @@ impl Rule {
                 behavior_cap,
             } => {
                 check_tau(tau)?;
-                check_eps(eps)?;
-                check_cap("behavior_cap", behavior_cap)
+                not_negative("eps", eps)?;
+                cap("behavior_cap", behavior_cap)
             }
-            Self::GrpoClip { eps } => check_eps(eps),
+            Self::GrpoClip { eps } => not_negative("eps", eps),
+            Self::Clip {
+                low,
+                high,
+                dual_clip,
+            } => {
+                not_negative("low", low)?;
+                not_negative("high", high)?;
+                dual(dual_clip)
+            }
             Self::MixPpg { eps, dual_clip } => {
-                check_eps(eps)?;
-                check_dual(dual_clip)
+                not_negative("eps", eps)?;
+                dual(dual_clip)
             }
             Self::DecoupledPpo {
                 eps,
                 dual_clip,
-                cap,
+                cap: limit,
             } => {
-                check_eps(eps)?;
-                check_dual(dual_clip)?;
-                check_cap("cap", cap)
+                not_negative("eps", eps)?;
+                dual(dual_clip)?;
+                cap("cap", limit)
             }
-            Self::None => Ok(()),
+            Self::Tis {
+                cap: limit, eps, ..
+            } => {
+                positive("cap", limit)?;
+                not_negative("eps", eps.unwrap_or(0.0))
+            }
+            Self::Mis { low, high, eps, .. } | Self::GeometricRejection { low, high, eps } => {
+                around_1(low, high)?;
+                not_negative("eps", eps.unwrap_or(0.0))
+            }
+            Self::K3Rejection { bound, eps } => {
+                not_negative("bound", bound)?;
+                not_negative("eps", eps.unwrap_or(0.0))
+            }
+            Self::SequenceMask { eps, delta } => {
+                not_negative("eps", eps)?;
+                not_negative("delta", delta)
+            }
+            Self::Gspo { low, high } => {
+                not_negative("low", low)?;
+                not_negative("high", high)
+            }
+            Self::Cispo { low, high } => around_1(low, high),
+            Self::DppoTv {
+                low,
+                high,
+                cap: limit,
+            } => {
+                not_negative("low", low)?;
+                not_negative("high", high)?;
+                at_least_1("cap", limit)
+            }
+            Self::Ipo { distance, square } => {
+                not_negative("distance", distance)?;
+                not_negative("square", square)
+            }
+            Self::Drpo { delta } => positive("delta", delta),
+            Self::Bapo {
+                low,
+                high,
+                step,
+                balance,
+            } => {
+                around_1(low.0, high.0)?;
+                around_1(low.1, high.1)?;
+                require(low.0 <= low.1, "low", low.1, "at least the first value")?;
+                require(high.0 <= high.1, "high", high.1, "at least the first value")?;
+                // A smaller step would take more than a thousand rounds from 0 to 1.
+                require(step >= 1e-3, "step", step, "at least 0.001")?;
+                positive("balance", balance)
+            }
+            Self::Sapo {
+                positive: of_good,
+                negative: of_bad,
+            } => {
+                positive("positive", of_good)?;
+                positive("negative", of_bad)
+            }
+            Self::Vespo {
+                positive: of_good,
+                negative: of_bad,
+            } => {
+                for (power, decay) in [of_good, of_bad] {
+                    not_negative("power", power)?;
+                    not_negative("decay", decay)?;
+                }
+                Ok(())
+            }
+            Self::Vcpo { cap: limit, base } => {
+                positive("cap", limit)?;
+                let ok = base > 0.0 && base <= 1.0;
+                require(ok, "base", base, "above 0, at most 1")
+            }
+            Self::Oapl { beta } => positive("beta", beta),
+            Self::Dro { beta } => not_negative("beta", beta),
+            Self::PrefixTis { cap: limit } => positive("cap", limit),
+            Self::Topr | Self::Reinforce | Self::None => Ok(()),
         }
     }
 }
 
-pub(crate) fn check_tau(tau: f64) -> Result<(), Error> {
+pub(crate) fn check_tau(tau: f64) -> Checked {
     let ok = tau == 0.0 || (1e-200..=1e200).contains(&tau);
-    require(ok, "tau", tau, TAU_RANGE)
+    require(ok, "tau", tau, "0, or between 1e-200 and 1e200")
 }
 
-fn check_eps(eps: f64) -> Result<(), Error> {
-    require(eps.is_finite() && eps >= 0.0, "eps", eps, AT_LEAST_0)
+pub(crate) fn not_negative(name: &'static str, value: f64) -> Checked {
+    let ok = value.is_finite() && value >= 0.0;
+    require(ok, name, value, "finite and at least 0")
 }
 
-fn check_dual(dual_clip: Option<f64>) -> Result<(), Error> {
-    // Below 1 the bound would stop tokens whose ratio is 1.
+pub(crate) fn positive(name: &'static str, value: f64) -> Checked {
+    let ok = value.is_finite() && value > 0.0;
+    require(ok, name, value, "finite and above 0")
+}
+
+fn at_least_1(name: &'static str, value: f64) -> Checked {
+    let ok = value.is_finite() && value >= 1.0;
+    require(ok, name, value, "finite and at least 1")
+}
+
+/// Checks bounds on a ratio: a fresh token, whose ratio is 1, must be within.
+fn around_1(low: f64, high: f64) -> Checked {
+    require((0.0..=1.0).contains(&low), "low", low, "from 0 to 1")?;
+    at_least_1("high", high)
+}
+
+fn dual(dual_clip: Option<f64>) -> Checked {
+    // At 1 and below, the bound would stop fresh tokens.
     dual_clip.map_or(Ok(()), |dual| {
         let ok = dual > 1.0 && dual.is_finite();
         require(ok, "dual_clip", dual, "finite and above 1")
     })
 }
 
-fn check_cap(name: &'static str, cap: Option<f64>) -> Result<(), Error> {
+fn cap(name: &'static str, cap: Option<f64>) -> Checked {
     cap.map_or(Ok(()), |cap| require(cap > 0.0, name, cap, "above 0"))
 }
 
-fn require(ok: bool, name: &'static str, value: f64, range: &'static str) -> Result<(), Error> {
+pub(crate) fn require(ok: bool, name: &'static str, value: f64, range: &'static str) -> Checked {
     if ok {
         Ok(())
     } else {

@@ -37,6 +37,9 @@ pub struct Stats {
     pub n_clamped: u64,
     /// Lower and upper bound on `r` of a clipping rule; absent for the other rules.
     pub ratio_bounds: Option<(f64, f64)>,
+    /// Factor, 0 to 1, by which the rule wants the optimizer's step to be shorter; absent for rules
+    /// that leave the step alone.
+    pub step_scale: Option<f64>,
 }
 
 /// Running sums from which [`Stats`] is computed.
@@ -123,6 +126,7 @@ impl Tally {
             max_kept_log_ratio: self.max_kept,
             n_clamped: self.clamped,
             ratio_bounds: None,
+            step_scale: None,
         }
     }
 }

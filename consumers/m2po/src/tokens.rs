@@ -24,6 +24,10 @@ pub struct Tokens<'a, F = f32> {
     /// End of each row (one completion), as an index one past its last token, ascending; the last
     /// one is the number of tokens. Rules per sequence refuse a batch without it.
     pub row_ends: Option<&'a [usize]>,
+    /// Scope of each token, any numbers, such as those of its micro-batch or range of staleness.
+    /// [`crate::Rule::M2poPaper`] gives every scope a budget of its own; absent, all tokens share
+    /// one. No other rule reads it.
+    pub scope: Option<&'a [u32]>,
     /// Bound on |log-ratio| before `exp`, in nats; above 0 and at most 700. Usually
     /// [`DEFAULT_CLAMP`].
     pub clamp: f64,
@@ -39,6 +43,7 @@ impl<'a, F: Real> Tokens<'a, F> {
             valid,
             prox: None,
             row_ends: None,
+            scope: None,
             clamp: DEFAULT_CLAMP,
         }
     }
@@ -70,6 +75,9 @@ impl<'a, F: Real> Tokens<'a, F> {
         same("valid", self.valid.len())?;
         if let Some(prox) = self.prox {
             same("prox", prox.len())?;
+        }
+        if let Some(scope) = self.scope {
+            same("scope", scope.len())?;
         }
         if u32::try_from(expected).is_err() {
             return Err(Error::TooManyTokens { tokens: expected });

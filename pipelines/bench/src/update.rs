@@ -6,8 +6,8 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 use vintage_control::{
-    Algorithm, AlgorithmName, CONTROL_FORMAT, Fingerprint, OptimizerSettings, Plan, PolicyVersion,
-    Precision, Sha256, Training,
+    Algorithm, AlgorithmName, CONTROL_FORMAT, Fingerprint, M2Scope, OptimizerSettings, Plan,
+    PolicyVersion, Precision, Sha256, Training,
 };
 use vintage_learner::{AdamW, Devices, PackedBatch, engine::UpdateStats, update::TrainedPolicy};
 use vintage_model::{Decoder, DecoderConfig, Packed, ParamSet, Targets};
@@ -205,6 +205,7 @@ pub(crate) fn plan(version: u64, training: &Training, fingerprint: &Fingerprint)
             m2_threshold: 0.04,
             clip_eps: 0.2,
             log_ratio_clamp: 20.0,
+            m2_scope: M2Scope::Batch,
             loss: BTreeMap::new(),
         },
         optimizer: OptimizerSettings {

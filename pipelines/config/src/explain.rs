@@ -123,10 +123,7 @@ mod tests {
     fn comments_are_joined_and_examples_marked() {
         let source = of("learner.source");
         assert_eq!(source.value.as_deref(), Some("\"log\""));
-        assert!(
-            source.text.ends_with("that the seed draws"),
-            "{source:?}"
-        );
+        assert!(source.text.ends_with("that the seed draws"), "{source:?}");
         let age = of("learner.max_age");
         assert!(
             age.is_example && age.text.starts_with("refuse groups"),

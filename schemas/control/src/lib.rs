@@ -52,7 +52,7 @@ mod topic;
 mod training;
 mod unit;
 
-pub use algorithm::{Algorithm, AlgorithmName, LossSetting};
+pub use algorithm::{Algorithm, AlgorithmName, LossSetting, M2Scope};
 pub use announcement::{PolicyAnnouncement, WeightsDelta, WeightsManifest};
 pub use archive::{ArchiveFooter, OffsetRange};
 pub use checkpoint::{BlendedResume, CheckpointManifest, PartitionResume, ProducerWindow};

@@ -52,7 +52,7 @@ fn examine<T: Serialize + DeserializeOwned + PartialEq + Debug>(file: &str) {
 
 #[test]
 fn every_record_is_what_its_golden_file_and_the_readme_say() {
-    let records: [(&str, Examine); 41] = [
+    let records: [(&str, Examine); 42] = [
         ("archive_footer.json", examine::<ArchiveFooter>),
         ("checkpoint_manifest.json", examine::<CheckpointManifest>),
         ("deviation.json", examine::<Deviation>),
@@ -99,6 +99,7 @@ fn every_record_is_what_its_golden_file_and_the_readme_say() {
         ),
         ("optional_prune_record.json", examine::<PruneRecord>),
         ("optional_sampling_run_inputs.json", examine::<RunInputs>),
+        ("optional_scope_plan.json", examine::<Plan>),
         ("optional_slot_rejection.json", examine::<Rejection>),
         (
             "optional_slots_checkpoint_manifest.json",

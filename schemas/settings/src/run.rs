@@ -108,6 +108,7 @@ impl RunConfig {
             m2_threshold: self.m2po.threshold,
             clip_eps: self.grpo.clip_eps,
             log_ratio_clamp: self.m2po.log_ratio_clamp,
+            m2_scope: self.m2po.scope,
             loss: self.loss.used_by(self.algorithm),
         }
     }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use vintage_control::M2Scope;
 
 use crate::problems::{Problems, positive, seconds, share};
 
@@ -12,6 +13,9 @@ use crate::problems::{Problems, positive, seconds, share};
 pub struct M2poConfig {
     /// Budget τ on the second moment of the log-ratio over the trust-region set.
     pub threshold: f64,
+    /// Tokens that share a budget (`m2po`): `batch`, `micro_batch` or `staleness`, which gives each
+    /// of the ranges 0, 1, 2 to 3, 4 to 7 and so on, in updates, a budget of its own.
+    pub scope: M2Scope,
     /// Bound to which |log-ratio| is clamped before `exp`, in every algorithm; clamped tokens are
     /// counted.
     pub log_ratio_clamp: f64,
@@ -21,6 +25,7 @@ impl Default for M2poConfig {
     fn default() -> Self {
         Self {
             threshold: 0.04,
+            scope: M2Scope::Batch,
             log_ratio_clamp: 20.0,
         }
     }
@@ -40,7 +45,8 @@ impl M2poConfig {
 #[serde(deny_unknown_fields, default)]
 pub struct GrpoConfig {
     /// Clip range ε on both sides of ratio 1, or of the proximal policy (`grpo`, `m2po_areal`,
-    /// `mix_ppg`, `decoupled_ppo`).
+    /// `mix_ppg`, `decoupled_ppo`, `tis`, `seq_tis`, `icepop`, `seq_mis`, `geo_rs`, `k3_rs`,
+    /// `sequence_mask`).
     pub clip_eps: f64,
 }
 

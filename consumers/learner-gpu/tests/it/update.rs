@@ -97,7 +97,9 @@ fn rules_that_are_not_on_the_device_are_weighed_on_the_host() {
         let (mut host, mut device) = (policy(), on_device(policy()));
         let expected = update(&mut host, &plan, &groups).unwrap();
         let found = update(&mut device, &plan, &groups).unwrap();
-        assert!(expected.grad_norm > 0.0, "{name:?}");
+        // The two that reject rows reject all of these, which are far from the policy.
+        let rejects = matches!(name, AlgorithmName::GeoRs | AlgorithmName::K3Rs);
+        assert!(rejects || expected.grad_norm > 0.0, "{name:?}");
         let near = |a: f64, b: f64| (a - b).abs() <= 1e-4 * b.abs().max(1e-3);
         assert!(near(found.loss, expected.loss), "{name:?}");
         assert!(near(found.grad_norm, expected.grad_norm), "{name:?}");

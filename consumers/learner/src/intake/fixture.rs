@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use vintage_control::{
-    Algorithm, AlgorithmName, Incarnation, Offset, OptimizerSettings, Partition, PolicyVersion,
-    RecordId,
+    Algorithm, AlgorithmName, Incarnation, M2Scope, Offset, OptimizerSettings, Partition,
+    PolicyVersion, RecordId,
 };
 use vintage_learner::{Incoming, LearnerSettings};
 use vintage_settings::LearnerConfig;
@@ -32,6 +32,7 @@ pub(crate) fn settings() -> LearnerSettings {
         m2_threshold: 0.04,
         clip_eps: 0.2,
         log_ratio_clamp: 20.0,
+        m2_scope: M2Scope::Batch,
         loss: BTreeMap::new(),
     };
     LearnerSettings {

@@ -1,8 +1,8 @@
-use vintage_control::{AlgorithmName, LoraSettings, Plan, Training};
+use vintage_control::{AlgorithmName, LoraSettings, M2Scope, Plan, PolicyVersion, Training};
 use vintage_model::ParamSet;
 
 use super::fixture::{groups, groups_of, plan, policy, ways, weights, wide};
-use super::update;
+use super::{TrainedPolicy, update};
 use crate::error::Error;
 
 #[test]
@@ -182,4 +182,68 @@ fn an_empty_completion_counts_as_a_row_without_tokens() {
         assert_eq!(outcome.rows, 8);
         assert_eq!(outcome.stats.n_valid, 2 + 3 + 4 + 5);
     }
+}
+
+/// Checks that every algorithm changes the weights, and that micro-batches do not matter.
+#[test]
+fn every_algorithm_trains_alike_in_one_pass_and_in_several() {
+    let groups = groups(|row| row.completion_tokens[0] = 7 + i32::from(row.sample_index));
+    for name in AlgorithmName::ALL {
+        let mut found = Vec::new();
+        for budget in [4096, 12] {
+            let mut plan = plan(&groups, budget);
+            plan.algorithm.name = name;
+            let outcome = update(&mut policy(), &plan, &groups).unwrap();
+            // The two that reject rows reject all of these, which are far from the policy.
+            let rejects = matches!(name, AlgorithmName::GeoRs | AlgorithmName::K3Rs);
+            assert!(rejects || outcome.grad_norm > 0.0, "{name:?}");
+            found.push((outcome.loss, outcome.grad_norm));
+        }
+        let near = |a: f64, b: f64| (a - b).abs() <= 1e-5 * a.abs().max(1e-3);
+        let same = near(found[0].0, found[1].0) && near(found[0].1, found[1].1);
+        assert!(same, "{name:?}: {found:?}");
+    }
+}
+
+/// Checks that VCPO's step is shorter where rows have unlike weights.
+#[test]
+fn vcpo_takes_shorter_steps_on_old_data() {
+    let groups = groups(|_| {});
+    let mut plan = plan(&groups, 4096);
+    plan.algorithm.name = AlgorithmName::Vcpo;
+    let start = policy();
+    let moved = |plan: &Plan| {
+        let mut policy = policy();
+        let outcome = update(&mut policy, plan, &groups).unwrap();
+        let name = "lm_head.weight";
+        let values =
+            |policy: &TrainedPolicy| policy.decoder.params().values(name).unwrap().to_vec();
+        let pairs = values(&policy).into_iter().zip(values(&start));
+        let squares = pairs.map(|(a, b)| f64::from(a - b).powi(2));
+        (squares.sum::<f64>().sqrt(), outcome.stats.step_scale)
+    };
+    let (short, scale) = moved(&plan);
+    let scale = scale.unwrap();
+    assert!(scale > 0.0 && scale < 0.99, "{scale}");
+    plan.optimizer.lr /= scale;
+    let (full, _) = moved(&plan);
+    assert!(
+        (short / full - scale).abs() < 1e-3,
+        "{short} {full} {scale}"
+    );
+}
+
+#[test]
+fn scopes_of_m2po_follow_micro_batches_and_staleness() {
+    let groups = groups(|_| {});
+    let mut plan = plan(&groups, 12);
+    plan.version = PolicyVersion(5);
+    let masked = |plan: &Plan| update(&mut policy(), plan, &groups).unwrap().stats.n_masked;
+    let whole = masked(&plan);
+    plan.algorithm.m2_scope = M2Scope::MicroBatch;
+    let micro = masked(&plan);
+    assert!(whole > 0 && micro > 0 && micro != whole, "{whole} {micro}");
+    // All tokens are of one age.
+    plan.algorithm.m2_scope = M2Scope::Staleness;
+    assert_eq!(masked(&plan), whole);
 }

@@ -85,6 +85,7 @@ impl Machine for DeviceMachine {
             advantage: batch.advantage,
             valid: batch.valid,
             row_ends: None,
+            scope: None,
         };
         let (scored, tape) = decoder.forward(batch.packed, batch.targets)?;
         let weighed = weigh(batch.rule, DEFAULT_CLAMP, &scored.logprob, &known);

@@ -152,6 +152,7 @@ impl Case {
             valid: &valid,
             prox: prox.as_deref(),
             row_ends: None,
+            scope: None,
             clamp: DEFAULT_CLAMP,
         };
         let tau = self.threshold;

@@ -1,0 +1,113 @@
+//! Statistics of importance weights: effective sample size and clipped concentrability.
+
+use crate::{error::Error, exact::Sum, ranges::positive, real::Real, rows::Rows, tokens::Tokens};
+
+/// Statistics of the weights `pi_theta / pi_behav` of a batch. Over no tokens, shares are 1 and
+/// means 0.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct WeightStats {
+    /// Number of rows with a valid token.
+    pub n_rows: u64,
+    /// Effective share of rows: `(sum R)^2 / (B sum R^2)`, with the weight `R` of a whole row and
+    /// no clamp.
+    pub effective_rows: f64,
+    /// Effective share of tokens: `(sum r)^2 / (N sum r^2)`, without a clamp.
+    pub effective_tokens: f64,
+    /// Clipped concentrability of rows: mean of `min(R, cap)`.
+    pub clipped_rows: f64,
+    /// Clipped concentrability of prefixes: mean over valid tokens of `min(r_1 ... r_t, cap)`.
+    pub clipped_prefixes: f64,
+    /// Largest `abs(log R)` of a row, in nats.
+    pub max_log_row: f64,
+}
+
+/// Returns the statistics of a batch's weights; `cap` is the one of the clipped means.
+///
+/// On rows that the new policy itself would sample, the clipped means estimate how far the batch
+/// covers it: without a cap, the mean of `R` under the new policy is `1 + chi^2`, and the effective
+/// share is its inverse.
+///
+/// # Errors
+/// Returns an error for slices of different lengths, absent rows, NaN or infinity on a valid token,
+/// and a clamp or cap out of range.
+pub fn weight_stats<F: Real>(tokens: &Tokens<'_, F>, cap: f64) -> Result<WeightStats, Error> {
+    positive("cap", cap)?;
+    let prefixes = prefix_weights(tokens, cap)?;
+    let rows = Rows::of(tokens, "the statistics of weights")?;
+    let valid = || (0..tokens.valid.len()).filter(|&index| tokens.valid[index]);
+    let of_rows = rows
+        .filled()
+        .map(|row| tokens.clamped_exp(row.log_ratio).min(cap));
+    let sizes = rows.filled().map(|row| row.log_ratio.abs());
+    Ok(WeightStats {
+        n_rows: rows.filled().count() as u64,
+        effective_rows: effective_share(rows.filled().map(|row| row.log_ratio)),
+        effective_tokens: effective_share(valid().map(|index| tokens.log_ratio(index))),
+        clipped_rows: mean(of_rows),
+        clipped_prefixes: mean(valid().map(|index| prefixes[index])),
+        max_log_row: sizes.fold(0.0, f64::max),
+    })
+}
+
+/// Returns the clipped prefix weight `min(r_1 ... r_t, cap)` of every token, with the product over
+/// the valid tokens of its row up to the token itself; 0 at tokens that are not valid.
+///
+/// # Errors
+/// As [`weight_stats`].
+pub fn prefix_weights<F: Real>(tokens: &Tokens<'_, F>, cap: f64) -> Result<Vec<f64>, Error> {
+    positive("cap", cap)?;
+    tokens.check_lengths()?;
+    tokens.check_clamp()?;
+    tokens.check_finite(0..tokens.valid.len())?;
+    let ends = tokens.row_ends.ok_or(Error::NoRows {
+        what: "the prefix weight",
+    })?;
+    let mut weights = vec![0.0; tokens.valid.len()];
+    let mut from = 0;
+    for &end in ends {
+        let mut log = 0.0;
+        for index in (from..end).filter(|&index| tokens.valid[index]) {
+            log += tokens.log_ratio(index);
+            weights[index] = tokens.clamped_exp(log).min(cap);
+        }
+        from = end;
+    }
+    Ok(weights)
+}
+
+/// Returns HyGLOW's cap at update `t`, `gamma t` within 1 and `largest`. No evidence from language
+/// models says which `gamma` is good; 0.1 to 0.5 were fine on a combination lock.
+pub fn prefix_cap(gamma: f64, t: u64, largest: f64) -> f64 {
+    (gamma * t as f64).min(largest).max(1.0)
+}
+
+/// Returns the effective share `(sum w)^2 / (n sum w^2)` of weights given by their logs; 1 for none.
+pub(crate) fn effective_share(logs: impl Iterator<Item = f64> + Clone) -> f64 {
+    let largest = logs.clone().fold(f64::NEG_INFINITY, f64::max);
+    let (mut sum, mut squares, mut count) = (Sum::default(), Sum::default(), 0_u64);
+    for log in logs {
+        // Weights are relative to the largest one, so that none overflows.
+        let weight = (log - largest).exp();
+        sum.add(weight);
+        squares.add(weight * weight);
+        count += 1;
+    }
+    if count == 0 {
+        1.0
+    } else {
+        sum.value() * sum.value() / (count as f64 * squares.value())
+    }
+}
+
+fn mean(values: impl Iterator<Item = f64>) -> f64 {
+    let (mut sum, mut count) = (Sum::default(), 0_u64);
+    for value in values {
+        sum.add(value);
+        count += 1;
+    }
+    if count == 0 {
+        0.0
+    } else {
+        sum.value() / count as f64
+    }
+}
