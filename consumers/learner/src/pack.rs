@@ -1,6 +1,6 @@
 //! Packing of a batch's rows for the model.
 
-use vintage_control::MicroBatch;
+use vintage_control::{MicroBatch, Plan, PolicyVersion};
 use vintage_model::{Packed, Targets};
 use vintage_trajectory::Rows;
 
@@ -27,19 +27,28 @@ pub fn micro_batches(groups: &[ReadyGroup], budget: usize) -> Vec<MicroBatch> {
 
 /// Returns the rows of a batch in plan order: groups in order, rows by sample index.
 pub(crate) fn rows_of(groups: &[ReadyGroup]) -> impl Iterator<Item = (&Rows, usize)> {
-    groups.iter().flat_map(|group| {
+    placed(groups).map(|placed| (placed.rows, placed.row))
+}
+
+/// Returns the rows of a batch in plan order, each with the place of its group.
+pub(crate) fn placed(groups: &[ReadyGroup]) -> impl Iterator<Item = Placed<'_>> {
+    groups.iter().enumerate().flat_map(|(place, group)| {
         let mut rows: Vec<_> = group
             .parts
             .iter()
             .flat_map(|rows| (0..rows.len()).map(move |row| (rows, row)))
             .collect();
         rows.sort_by_key(|(rows, row)| rows.sample_index(*row));
-        rows
+        rows.into_iter().map(move |(rows, row)| Placed {
+            group: place,
+            rows,
+            row,
+        })
     })
 }
 
 /// Micro-batch in the model's layout, with what the loss needs of each completion token.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct PackedBatch {
     /// Prompt and completion of each row, end to end.
     pub packed: Packed,
@@ -51,6 +60,67 @@ pub struct PackedBatch {
     pub advantage: Vec<f32>,
     /// True for every target that is trained on.
     pub valid: Vec<bool>,
+    /// Rows of the micro-batch, in order; their targets follow one another.
+    pub rows: Vec<PackedRow>,
+}
+
+/// Row of a micro-batch: where it comes from and what sampled it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PackedRow {
+    /// Place of the row's group in the plan.
+    pub group: u32,
+    /// Index of the row within its group.
+    pub sample: u16,
+    /// Reward of the row.
+    pub reward: f32,
+    /// Number of targets, which is that of the completion's tokens.
+    pub targets: usize,
+    /// Versions that sampled the tokens, in the order of the spans' starts.
+    pub spans: Vec<PackedSpan>,
+}
+
+/// Tokens of a row that one version sampled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PackedSpan {
+    /// First token of the span, counted within the completion.
+    pub start: usize,
+    /// Version that sampled the tokens.
+    pub version: PolicyVersion,
+    /// Staleness of the tokens, in updates.
+    pub staleness: u64,
+}
+
+/// Row of an update that is to be laid out.
+#[derive(Clone, Copy)]
+pub(crate) struct Placed<'a> {
+    /// Place of the row's group in the plan.
+    pub(crate) group: usize,
+    /// Part of the group that holds the row.
+    pub(crate) rows: &'a Rows,
+    /// Number of the row within the part.
+    pub(crate) row: usize,
+}
+
+impl Placed<'_> {
+    fn packed(&self, plan: &Plan, groups: &[ReadyGroup]) -> PackedRow {
+        let &Self { group, rows, row } = self;
+        // The same versions that the result's staleness is measured from.
+        let newest = groups.get(group).map_or(plan.version, |group| {
+            plan.newest_of(group.planned.source.as_deref(), &group.policy)
+        });
+        let spans = rows.policy_spans(row).map(|span| PackedSpan {
+            start: span.start as usize,
+            version: span.version,
+            staleness: newest.staleness_of(span.version).0,
+        });
+        PackedRow {
+            group: group as u32,
+            sample: rows.sample_index(row),
+            reward: rows.reward(row),
+            targets: rows.completion_tokens(row).len(),
+            spans: spans.collect(),
+        }
+    }
 }
 
 /// Known values of the targets of all batches, one batch after the other.
@@ -81,11 +151,17 @@ impl Joined {
     }
 }
 
-/// Lays out rows, given as `(rows, row, advantage)`, as one micro-batch.
-pub(crate) fn lay_out<'a>(rows: impl IntoIterator<Item = (&'a Rows, usize, f32)>) -> PackedBatch {
+/// Lays out rows of `groups`, each with its advantage, as one micro-batch of `plan`.
+pub(crate) fn lay_out<'a>(
+    plan: &Plan,
+    groups: &[ReadyGroup],
+    rows: impl IntoIterator<Item = (Placed<'a>, f32)>,
+) -> PackedBatch {
     let mut batch = PackedBatch::default();
     batch.packed.starts.push(0);
-    for (rows, row, advantage) in rows {
+    for (placed, advantage) in rows {
+        let Placed { rows, row, .. } = placed;
+        batch.rows.push(placed.packed(plan, groups));
         let start = batch.packed.tokens.len();
         let prompt = rows.prompt_tokens(row);
         let completion = rows.completion_tokens(row);

@@ -12,7 +12,7 @@ use crate::{
     error::Result,
     host::mean,
     intake::ReadyGroup,
-    pack::{PackedBatch, lay_out, rows_of},
+    pack::{PackedBatch, lay_out, placed, rows_of},
 };
 
 /// Model and optimizer state, which training changes.
@@ -65,6 +65,7 @@ pub fn update(
     plan: &Plan,
     groups: &[ReadyGroup],
 ) -> Result<UpdateStats> {
+    let all: Vec<_> = placed(groups).collect();
     let rows: Vec<_> = rows_of(groups).collect();
     let rewards: Vec<f32> = rows.iter().map(|(rows, row)| rows.reward(*row)).collect();
     let advantages = advantages(groups, &rewards);
@@ -72,11 +73,11 @@ pub fn update(
         .micro_batches
         .iter()
         .map(|micro| {
-            lay_out(micro.rows.iter().filter_map(|&number| {
+            let rows = micro.rows.iter().filter_map(|&number| {
                 let number = number as usize;
-                rows.get(number)
-                    .map(|&(rows, row)| (rows, row, advantages[number]))
-            }))
+                all.get(number).map(|&placed| (placed, advantages[number]))
+            });
+            lay_out(plan, groups, rows)
         })
         .collect();
     let (staleness, lag_tokens) = staleness(plan, groups);

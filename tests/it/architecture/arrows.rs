@@ -187,6 +187,21 @@ pub(super) const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "python",
+        &[
+            "control",
+            "settings",
+            "trajectory",
+            "store",
+            "model",
+            "m2po",
+            "learner",
+            "archive",
+            "config",
+            "flow",
+        ],
+    ),
+    (
         "tests",
         &[
             "control",
@@ -231,6 +246,6 @@ pub(super) const ROWS: &[&[&str]] = &[
         "grants",
     ],
     &[
-        "config", "audit", "prune", "report", "flow", "bench", "cli", "tests",
+        "config", "audit", "prune", "report", "flow", "bench", "cli", "python", "tests",
     ],
 ];
