@@ -5,6 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use arrow::{
     array::{
         ArrayRef, Float32Array, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray,
+        UInt16Array,
     },
     datatypes::{Field, Schema},
 };
@@ -45,7 +46,7 @@ struct Columns {
     offset: Vec<i64>,
     producer: Vec<String>,
     producer_seq: Vec<i64>,
-    sample: Vec<i32>,
+    sample: Vec<u16>,
     prompt: Vec<String>,
     oldest: Vec<i64>,
     newest: Vec<i64>,
@@ -132,7 +133,7 @@ impl Columns {
             self.offset.push(record.offset.0);
             self.producer.push(group.producer.clone());
             self.producer_seq.push(group.producer_seq as i64);
-            self.sample.push(i32::from(batch.sample_index(row)));
+            self.sample.push(batch.sample_index(row));
             self.prompt.push(batch.prompt_id(row).to_owned());
             self.oldest.push(oldest as i64);
             self.newest.push(newest as i64);
@@ -158,7 +159,7 @@ impl Columns {
                 "producer_seq",
                 Arc::new(Int64Array::from(self.producer_seq)),
             ),
-            ("sample_index", Arc::new(Int32Array::from(self.sample))),
+            ("sample_index", Arc::new(UInt16Array::from(self.sample))),
             ("prompt_id", Arc::new(StringArray::from(self.prompt))),
             ("oldest_version", Arc::new(Int64Array::from(self.oldest))),
             ("newest_version", Arc::new(Int64Array::from(self.newest))),

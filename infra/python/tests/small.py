@@ -48,8 +48,10 @@ def vintage(*words: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
 
 
-def audited(run: pathlib.Path) -> dict[str, object]:
-    """Account of a run, which must balance."""
+def audited(run: pathlib.Path, learner: str = "lead") -> dict[str, object]:
+    """Account of a learner of a run, which must balance."""
     ended = vintage("audit", "--output", "json", run)
     assert ended.returncode == 0, (ended.stdout, ended.stderr)
-    return json.loads(ended.stdout)
+    account = json.loads(ended.stdout)
+    assert account["holds"], account
+    return account["learners"][learner]

@@ -68,6 +68,8 @@ class Arrays(unittest.TestCase):
         self.assertTrue(learner.summary["finished"])
         account = audited(self.run_folder)
         self.assertEqual(account["trained"], 16, account)
+        rest = sum(account["rejected"].values()) + account["in_flight"] + account["lost"]
+        self.assertEqual(account["produced"], 16 + rest, account)
         replay = program("replay", "--exact", self.run_folder)
         self.assertEqual(replay.returncode, 2, replay.stderr)
         self.assertIn("computed by PyTorch", replay.stderr)

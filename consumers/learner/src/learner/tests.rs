@@ -21,6 +21,7 @@ use crate::{
     source::Durability,
 };
 
+mod outside;
 mod slots;
 mod stops;
 mod ways;

@@ -88,12 +88,12 @@ class Kills(unittest.TestCase):
                 process.child.wait()
 
     def killed_at_every_point(self, chosen: dict[str, object], *words: object) -> int:
-        """Kills learners at every point, some a little later, and lets the last one finish."""
+        """Kills a learner at every point, or a little later, and lets the last one finish."""
         kills = 0
-        for point in POINTS * 2:
+        for point in POINTS:
             process = Process(chosen, self.run_folder, *words)
             self.processes.append(process)
-            count = 1 if point.startswith("open") else self.random.randint(1, 3)
+            count = 1 if point.startswith("open") else self.random.randint(1, 2)
             delay = self.random.choice([0.0, 0.002, 0.01, 0.05])
             if not process.kill_at(point, count, delay):
                 process.end()
@@ -121,7 +121,7 @@ class Kills(unittest.TestCase):
     def test_a_lead_with_all_roles_in_its_process(self) -> None:
         chosen = settings(self.folder, learner__steps=STEPS, learner__checkpoint_every=3)
         kills = self.killed_at_every_point(chosen)
-        self.assertGreaterEqual(kills, 5)
+        self.assertGreaterEqual(kills, 4)
         self.check("lead")
         audited(self.run_folder)
 
@@ -143,7 +143,7 @@ class Kills(unittest.TestCase):
         archive, producer = roles
         try:
             kills = self.killed_at_every_point(chosen)
-            self.assertGreaterEqual(kills, 5)
+            self.assertGreaterEqual(kills, 4)
             self.assertEqual(producer.wait(120), 0)
             follower = {"learner.checkpoint_every": 3}
             kills = self.killed_at_every_point(follower, "b", "lead")
@@ -155,7 +155,7 @@ class Kills(unittest.TestCase):
         self.assertEqual(archive.returncode, 0, errors)
         self.check("lead")
         self.check("b")
-        audited(self.run_folder)
+        audited(self.run_folder, "b")
 
 
 if __name__ == "__main__":
