@@ -48,7 +48,7 @@ class Process:
     def kill_at(self, point: str, count: int, delay: float) -> bool:
         """Kills it ``delay`` seconds after it said ``point`` for the ``count``-th time; false if it
         ended before."""
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         with self.said:
             while sum(line.startswith(point) for line in self.lines) < count:
                 if self.child.poll() is not None:
@@ -66,7 +66,7 @@ class Process:
     def end(self) -> list[str]:
         assert self.child.stderr is not None
         stderr = self.child.stderr.read()
-        self.child.wait(240)
+        self.child.wait(300)
         self.reader.join()
         assert self.child.returncode == 0, stderr
         return self.lines
