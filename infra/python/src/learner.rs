@@ -24,7 +24,7 @@ use crate::{
     array::outgoing,
     batch,
     commit::{Expected, Numbers, checked},
-    engine::{Ask, News, State},
+    engine::{Ask, Handed, News, State},
     fault::{Error, raised, usage},
     job::{self, Channels, Opening, Outcome},
 };
@@ -49,6 +49,9 @@ struct Inner {
     thread: Option<JoinHandle<()>>,
     /// Update that was handed out and is not committed.
     open: Option<Open>,
+    /// Update that came before the news that the one before it is recorded: after a crash, plans
+    /// follow one another without being asked for.
+    early: Option<Box<Handed>>,
     /// True once the learner has ended.
     ended: bool,
     /// Outcome of a learner that ended without an error.
@@ -119,6 +122,7 @@ impl Learner {
                 news: heard,
                 thread: Some(thread),
                 open: None,
+                early: None,
                 ended: false,
                 outcome: None,
             }),
@@ -149,6 +153,9 @@ impl Learner {
                 open.update
             )));
         }
+        if let Some(handed) = inner.early.take() {
+            return inner.hand_out(py, *handed).map(Some);
+        }
         if inner.ended {
             return Ok(None);
         }
@@ -156,16 +163,7 @@ impl Learner {
         loop {
             match inner.wait(py)? {
                 News::Update(handed) => {
-                    let dict = batch::to_python(py, &handed)?;
-                    let valid = handed.batches.iter().flat_map(|batch| &batch.valid);
-                    inner.open = Some(Open {
-                        update: handed.plan.update().0,
-                        n_valid: valid.filter(|valid| **valid).count() as u64,
-                        specs: handed.specs,
-                        steps: handed.steps,
-                        asks: handed.asks,
-                    });
-                    return Ok(Some(dict));
+                    return inner.hand_out(py, *handed).map(Some);
                 }
                 News::Ended(outcome) => {
                     inner.ended = true;
@@ -234,6 +232,7 @@ impl Learner {
         loop {
             match inner.wait(py)? {
                 News::Done(result) if result.version.0 == update => return json(&result),
+                News::Update(handed) => inner.early = Some(handed),
                 News::Ended(outcome) => {
                     inner.ended = true;
                     return Err(match *outcome {
@@ -250,7 +249,7 @@ impl Learner {
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         self.stop.cancel();
         let mut inner = self.inner()?;
-        let mut abandoned = inner.open.take().is_some();
+        let mut abandoned = inner.open.take().is_some() | inner.early.take().is_some();
         while !inner.ended {
             match inner.wait(py)? {
                 News::Update(_) => abandoned = true,
@@ -336,6 +335,19 @@ impl Inner {
                 }
             }
         }
+    }
+
+    fn hand_out<'py>(&mut self, py: Python<'py>, handed: Handed) -> PyResult<Bound<'py, PyDict>> {
+        let dict = batch::to_python(py, &handed)?;
+        let valid = handed.batches.iter().flat_map(|batch| &batch.valid);
+        self.open = Some(Open {
+            update: handed.plan.update().0,
+            n_valid: valid.filter(|valid| **valid).count() as u64,
+            specs: handed.specs,
+            steps: handed.steps,
+            asks: handed.asks,
+        });
+        Ok(dict)
     }
 
     fn open(&mut self) -> PyResult<&mut Open> {
