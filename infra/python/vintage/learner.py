@@ -99,7 +99,8 @@ class Learner:
     @cached_property
     def model_config(self) -> dict[str, Any]:
         """``config.json`` of the run's model."""
-        return json.loads(self._native.model_config())
+        config: dict[str, Any] = json.loads(self._native.model_config())
+        return config
 
     @property
     def summary(self) -> dict[str, Any] | None:
@@ -189,12 +190,12 @@ class Update:
     @property
     def algorithm(self) -> dict[str, Any]:
         """Rule of the update with its settings."""
-        return self.plan["algorithm"]
+        return dict(self.plan["algorithm"])
 
     @property
     def optimizer_settings(self) -> dict[str, Any]:
         """Settings of AdamW and of the clip of gradients."""
-        return self.plan["optimizer"]
+        return dict(self.plan["optimizer"])
 
     @cached_property
     def batch(self) -> Batch:
@@ -363,7 +364,8 @@ class Update:
         text = learner._native.commit(self.number, parameters, first, second, numbers)
         if self._is_others(model):
             learner._is_loaded = False
-        return json.loads(text)
+        result: dict[str, Any] = json.loads(text)
+        return result
 
     def _is_others(self, model: Any | None) -> bool:
         return model is not None and model is not self._learner._model

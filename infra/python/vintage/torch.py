@@ -455,6 +455,7 @@ class _Trunk(nn.Module):
         self.embed_tokens = nn.Embedding(config["vocab_size"], config["hidden_size"])
         self.layers = nn.ModuleList(_Layer(config) for _ in range(config["num_hidden_layers"]))
         self.norm = _Norm(config["hidden_size"], config["rms_norm_eps"])
+        self.frequencies: Tensor
         self.register_buffer("frequencies", _frequencies(config), persistent=False)
 
     def forward(self, input_ids: Tensor) -> Tensor:
@@ -464,7 +465,8 @@ class _Trunk(nn.Module):
         hidden = self.embed_tokens(input_ids)
         for layer in self.layers:
             hidden = layer(hidden, turn)
-        return self.norm(hidden)
+        normed: Tensor = self.norm(hidden)
+        return normed
 
 
 class _Norm(nn.Module):
@@ -508,7 +510,8 @@ class _Attention(nn.Module):
         k = k.repeat_interleave(self.groups, dim=1)
         v = v.transpose(1, 2).repeat_interleave(self.groups, dim=1)
         attended = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
-        return self.o_proj(attended.transpose(1, 2).reshape(rows, length, -1))
+        projected: Tensor = self.o_proj(attended.transpose(1, 2).reshape(rows, length, -1))
+        return projected
 
 
 class _Layer(nn.Module):
@@ -522,7 +525,8 @@ class _Layer(nn.Module):
 
     def forward(self, x: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
         x = x + self.self_attn(self.input_layernorm(x), turn)
-        return x + self.mlp(self.post_attention_layernorm(x))
+        inner: Tensor = self.mlp(self.post_attention_layernorm(x))
+        return x + inner
 
 
 class _Mlp(nn.Module):
@@ -533,7 +537,8 @@ class _Mlp(nn.Module):
         self.down_proj = nn.Linear(inner, width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(nn.functional.silu(self.gate_proj(x)) * self.up_proj(x))
+        out: Tensor = self.down_proj(nn.functional.silu(self.gate_proj(x)) * self.up_proj(x))
+        return out
 
 
 def _rotate(x: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:

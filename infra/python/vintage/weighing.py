@@ -57,11 +57,11 @@ def weigh(
     """
     new_array = np.ascontiguousarray(new)
     dtype = np.float64 if new_array.dtype == np.float64 else np.float32
-    columns: list[NDArray[Any]] = [
-        np.ascontiguousarray(column, dtype=dtype) for column in (new_array, behavior, advantage)
-    ]
+    first: NDArray[Any] = np.ascontiguousarray(new_array, dtype=dtype)
+    second: NDArray[Any] = np.ascontiguousarray(behavior, dtype=dtype)
+    third: NDArray[Any] = np.ascontiguousarray(advantage, dtype=dtype)
     if valid is None:
-        mask = np.ones(columns[0].shape, dtype=bool)
+        mask = np.ones(first.shape, dtype=bool)
     else:
         mask = np.ascontiguousarray(valid, dtype=bool)
     prox = None if proximal is None else np.ascontiguousarray(proximal, dtype=dtype)
@@ -72,7 +72,9 @@ def weigh(
         "log_ratio_clamp": float(clamp),
     }
     found = _native.weigh(
-        *columns,
+        first,
+        second,
+        third,
         mask.view(np.uint8),
         algorithm=algorithm,
         wide=dtype is np.float64,
