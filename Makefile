@@ -6,9 +6,11 @@
 # make check-sglang  the same with SGLang; 10 GB into target/python-sglang
 # make chaos  kills roles and brokers until 200 kills are survived at every point: some ten minutes
 # make fuzz   every fuzz target for a minute (FUZZ_SECONDS=n), from the kept corpus; needs cargo-fuzz
+# make wheel  the Python package, into target/wheels
+# make check-python  the Python package with PyTorch: rules, training, kills; TORCH_PYTHON has torch and numpy
 # All but the last install what a fresh Debian 12 or Ubuntu lacks, and say so: infra/setup.sh.
 
-.PHONY: run test faulty chaos lint build fuzz check-transformers check-peft check-vllm check-sglang
+.PHONY: run test faulty chaos lint build fuzz wheel check-transformers check-peft check-vllm check-sglang check-python
 .DEFAULT_GOAL := build
 
 # One job may take long to print its first line on two cores; cargo shows its own progress.
@@ -32,7 +34,7 @@ test:
 	@infra/setup.sh test
 	cargo fmt --all --check
 	cargo build --release --workspace --all-targets --locked
-	@$(MAKE) --no-print-directory faulty
+	@$(MAKE) --no-print-directory faulty wheel
 	cargo test --release --workspace --locked
 	cargo clippy --release --workspace --all-targets --locked -- -D warnings
 
@@ -48,6 +50,22 @@ chaos:
 	@$(MAKE) --no-print-directory faulty
 	cargo build --release --workspace --bins --locked
 	target/release/chaos $(ARGS)
+
+# The crates are those of a build of the workspace: infra/python/Cargo.toml.
+WHEEL_VENV ?= target/python-wheel
+wheel:
+	@infra/setup.sh run
+	@infra/python/setup.sh $(WHEEL_VENV)
+	rm -rf target/wheels
+	$(WHEEL_VENV)/bin/maturin build --quiet --release --locked --compatibility linux \
+	  --manifest-path infra/python/Cargo.toml --interpreter $(WHEEL_VENV)/bin/python --out target/wheels
+
+# The wheel is unpacked, not installed: TORCH_PYTHON stays as it is.
+check-python: build wheel
+	rm -rf target/wheel
+	$(WHEEL_VENV)/bin/python -m zipfile -e target/wheels/vintage-*.whl target/wheel
+	PYTHONPATH=target/wheel:infra/python/tests $(TORCH_PYTHON) -m unittest discover -v -s infra/python/tests
+	PYTHONPATH=target/wheel:infra/python/tests $(TORCH_PYTHON) -m unittest discover -v -s infra/python/tests/torch_tests
 
 PEFT_PYTHON ?= python3
 check-peft: build

@@ -12,6 +12,12 @@ use self::arrows::{ARROWS, ROWS};
 const EXCUSED: &[(&str, &str, &str)] = &[
     ("store", "reqwest", "object_store's client with OpenSSL"),
     ("cli", "vintage-faults", "feature `faults` turns them on"),
+    (
+        "python",
+        "cargo_metadata",
+        "features of every workspace build",
+    ),
+    ("python", "rustix", "features of every workspace build"),
 ];
 
 /// Crates that do no IO, have no async and read no clock, and all dependencies that they may have.

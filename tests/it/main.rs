@@ -31,6 +31,7 @@ mod mismatch;
 mod mistakes;
 mod models;
 mod outages;
+mod package;
 mod pages;
 mod positions;
 mod producers;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use tokio::sync::watch;
 use vintage_m2po::{Rule, Tokens, Weighed};
 use vintage_settings::Device;
 
@@ -25,6 +26,12 @@ pub trait Devices: fmt::Debug + Send + Sync {
 
     /// Resets the peak that [`Devices::peak_bytes`] returns.
     fn forget_peak(&self, device: Device);
+
+    /// Returns whether the next update is wanted, where a program asks for each: until it is, none
+    /// is planned. `None` if all are wanted.
+    fn wanted(&self) -> Option<watch::Receiver<bool>> {
+        None
+    }
 }
 
 /// Implementation of M2PO's rules on a device, for batches of plain numbers.

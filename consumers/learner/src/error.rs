@@ -259,6 +259,29 @@ pub enum Error {
         /// Device of this learner.
         here: String,
     },
+    /// The plan was computed by PyTorch, outside this program.
+    #[error(
+        "running update {update}: its plan was computed by {planned}, and this learner's kernels \
+         round otherwise, so that no bits can be compared; go on with the Python learner, or with \
+         this one from a checkpoint that no plan comes after (the Python learner writes one when \
+         it ends)"
+    )]
+    ByPyTorch {
+        /// Update that was to be run.
+        update: UpdateNumber,
+        /// Libraries and device that computed the plan.
+        planned: String,
+    },
+    /// An engine outside this program gave no new policy.
+    #[error(
+        "update {update} was not computed: {reason}; its plan stays, and the next start runs it"
+    )]
+    NotComputed {
+        /// Update that was to be computed.
+        update: UpdateNumber,
+        /// Reason for which it was not.
+        reason: String,
+    },
     /// A model operation failed.
     #[error("running the model: {0}")]
     Model(#[from] vintage_model::Error),
@@ -314,6 +337,7 @@ impl Error {
         match self {
             Self::Settings(_)
             | Self::OtherDevice { .. }
+            | Self::ByPyTorch { .. }
             | Self::Model(vintage_model::Error::Device { .. }) => Fault::User,
             Self::Bus(error) => error.fault(),
             Self::Store(error) => error.fault(),

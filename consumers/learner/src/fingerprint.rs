@@ -17,7 +17,30 @@ pub(crate) fn device_of(fingerprint: &Fingerprint) -> Device {
     }
 }
 
+/// Device of the plans that PyTorch computes.
+pub const TORCH: &str = "torch";
+
+/// Returns true if an update of this fingerprint that is run again gives equal bits, as the CPU
+/// kernels do.
+pub(crate) fn is_exact(fingerprint: &Fingerprint) -> bool {
+    fingerprint.device != TORCH && device_of(fingerprint) == Device::Cpu
+}
+
+/// Returns the fingerprint of updates that PyTorch computes: `libraries` with their versions, on
+/// `device`, as PyTorch calls it.
+pub fn of_torch(libraries: &str, device: &str) -> Fingerprint {
+    Fingerprint {
+        libraries: libraries.to_owned(),
+        device: TORCH.to_owned(),
+        isa: device.to_owned(),
+        ..current()
+    }
+}
+
 pub(crate) fn describe(fingerprint: &Fingerprint) -> String {
+    if fingerprint.device == TORCH {
+        return format!("PyTorch ({} on {})", fingerprint.libraries, fingerprint.isa);
+    }
     match device_of(fingerprint) {
         Device::Cpu => "the CPU".to_owned(),
         Device::Emulated => "a CPU by the operations of a GPU".to_owned(),

@@ -12,6 +12,7 @@ use std::{
     time::Instant,
 };
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use vintage_control::{
     CheckpointManifest, Fingerprint, NumberSet, PartitionResume, PolicyVersion, ProducerWindow,
@@ -77,6 +78,8 @@ pub struct Learner {
     first_unplanned: UpdateNumber,
     /// True once the source, or the learner that is followed, has ended.
     ended: bool,
+    /// Demand for the next update: true while it is wanted; `None` if all are.
+    wanted: Option<watch::Receiver<bool>>,
 }
 
 /// Outcome of a learner's run.
@@ -186,6 +189,7 @@ impl Learner {
             groups_rejected,
             first_unplanned: UpdateNumber::FIRST,
             ended: false,
+            wanted: devices.wanted(),
         })
     }
 
@@ -225,8 +229,11 @@ impl Learner {
             () = stop.cancelled() => return Ok(self.summary()),
             recovered = self.recover(&mut inputs) => recovered?,
         }
-        let mut waiting_since = Instant::now();
         while self.trainer.version().0 < self.settings.learner.steps {
+            if !self.is_wanted(stop).await {
+                break;
+            }
+            let waiting_since = Instant::now();
             let Some((mut plan, groups)) = self.next_batch(&mut inputs, stop).await? else {
                 break;
             };
@@ -258,11 +265,21 @@ impl Learner {
             let record = recording.elapsed().as_secs_f64();
             self.execute(plan, groups, Occasion::First { wait, record })
                 .await?;
-            waiting_since = Instant::now();
         }
         self.checkpoint().await?;
         self.announce().await?;
         Ok(self.summary())
+    }
+
+    /// Waits until the next update is wanted; returns false if it never will be.
+    async fn is_wanted(&mut self, stop: &CancellationToken) -> bool {
+        let Some(wanted) = &mut self.wanted else {
+            return true;
+        };
+        tokio::select! {
+            () = stop.cancelled() => false,
+            wanted = wanted.wait_for(|wanted| *wanted) => wanted.is_ok(),
+        }
     }
 
     fn summary(&self) -> LearnerSummary {

@@ -75,7 +75,7 @@ pub use host::HostEngine;
 pub use learner::{Learner, LearnerSummary};
 pub use memory::{Memory, MemoryUse};
 pub use outlet::{LearnerEvent, LearnerProgress, Outlet, Waiting};
-pub use pack::{Joined, PackedBatch, micro_batches};
+pub use pack::{Joined, PackedBatch, PackedRow, PackedSpan, micro_batches};
 pub use replay::{Mismatch, Recording, Replayed, replay};
 pub use settings::LearnerSettings;
 pub use source::{

@@ -1,6 +1,6 @@
 //! Packing of a batch's rows for the model.
 
-use vintage_control::{M2Scope, MicroBatch, PolicyVersion};
+use vintage_control::{M2Scope, MicroBatch, Plan, PolicyVersion};
 use vintage_model::{Packed, Targets};
 use vintage_trajectory::Rows;
 
@@ -27,19 +27,28 @@ pub fn micro_batches(groups: &[ReadyGroup], budget: usize) -> Vec<MicroBatch> {
 
 /// Returns the rows of a batch in plan order: groups in order, rows by sample index.
 pub(crate) fn rows_of(groups: &[ReadyGroup]) -> impl Iterator<Item = (&Rows, usize)> {
-    groups.iter().flat_map(|group| {
+    placed(groups).map(|placed| (placed.rows, placed.row))
+}
+
+/// Returns the rows of a batch in plan order, each with the place of its group.
+pub(crate) fn placed(groups: &[ReadyGroup]) -> impl Iterator<Item = Placed<'_>> {
+    groups.iter().enumerate().flat_map(|(place, group)| {
         let mut rows: Vec<_> = group
             .parts
             .iter()
             .flat_map(|rows| (0..rows.len()).map(move |row| (rows, row)))
             .collect();
         rows.sort_by_key(|(rows, row)| rows.sample_index(*row));
-        rows
+        rows.into_iter().map(move |(rows, row)| Placed {
+            group: place,
+            rows,
+            row,
+        })
     })
 }
 
 /// Micro-batch in the model's layout, with what the loss needs of each completion token.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct PackedBatch {
     /// Prompt and completion of each row, end to end.
     pub packed: Packed,
@@ -57,6 +66,8 @@ pub struct PackedBatch {
     pub previous: Vec<f32>,
     /// Staleness of each target, in updates; empty where nobody reads it.
     pub staleness: Vec<u64>,
+    /// Rows of the micro-batch, in order; their targets follow one another.
+    pub rows: Vec<PackedRow>,
 }
 
 impl PackedBatch {
@@ -66,6 +77,69 @@ impl PackedBatch {
         let starts = self.packed.starts.iter().skip(1);
         let positions = &self.targets.position;
         starts.map(|&next| positions.partition_point(|&position| (position as usize) < next))
+    }
+}
+
+/// Row of a micro-batch: where it comes from and what sampled it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PackedRow {
+    /// Place of the row's group in the plan.
+    pub group: u32,
+    /// Index of the row within its group.
+    pub sample: u16,
+    /// Reward of the row.
+    pub reward: f32,
+    /// Number of targets, which is that of the completion's tokens.
+    pub targets: usize,
+    /// Versions that sampled the tokens, in the order of the spans' starts.
+    pub spans: Vec<PackedSpan>,
+}
+
+/// Tokens of a row that one version sampled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PackedSpan {
+    /// First token of the span, counted within the completion.
+    pub start: usize,
+    /// Version that sampled the tokens.
+    pub version: PolicyVersion,
+    /// Staleness of the tokens, in updates.
+    pub staleness: u64,
+}
+
+/// Row of an update that is to be laid out.
+#[derive(Clone, Copy)]
+pub(crate) struct Placed<'a> {
+    /// Place of the row's group in the plan.
+    pub(crate) group: usize,
+    /// Part of the group that holds the row.
+    pub(crate) rows: &'a Rows,
+    /// Number of the row within the part.
+    pub(crate) row: usize,
+}
+
+impl Placed<'_> {
+    /// Returns the version from which the result's staleness is measured, too.
+    fn newest(&self, plan: &Plan, groups: &[ReadyGroup]) -> PolicyVersion {
+        groups.get(self.group).map_or(plan.version, |group| {
+            plan.newest_of(group.planned.source.as_deref(), &group.policy)
+        })
+    }
+
+    fn packed(&self, plan: &Plan, groups: &[ReadyGroup]) -> PackedRow {
+        let &Self { group, rows, row } = self;
+        let newest = self.newest(plan, groups);
+        let spans = rows.policy_spans(row).map(|span| PackedSpan {
+            start: span.start as usize,
+            version: span.version,
+            staleness: newest.staleness_of(span.version).0,
+        });
+        PackedRow {
+            group: group as u32,
+            sample: rows.sample_index(row),
+            reward: rows.reward(row),
+            targets: rows.completion_tokens(row).len(),
+            spans: spans.collect(),
+        }
     }
 }
 
@@ -127,15 +201,6 @@ impl Joined {
     }
 }
 
-/// Row of a batch, with what its update says about it.
-pub(crate) struct PlannedRow<'a> {
-    pub(crate) rows: &'a Rows,
-    pub(crate) row: usize,
-    pub(crate) advantage: f32,
-    /// Newest version of the row's policy, from which staleness is measured.
-    pub(crate) newest: PolicyVersion,
-}
-
 /// Returns the staleness of every completion token of a row.
 pub(crate) fn staleness_of(
     rows: &Rows,
@@ -152,17 +217,18 @@ pub(crate) fn staleness_of(
     })
 }
 
-/// Lays out rows as one micro-batch.
-pub(crate) fn lay_out<'a>(rows: impl IntoIterator<Item = PlannedRow<'a>>) -> PackedBatch {
+/// Lays out rows of `groups`, each with its advantage, as one micro-batch of `plan`.
+pub(crate) fn lay_out<'a>(
+    plan: &Plan,
+    groups: &[ReadyGroup],
+    rows: impl IntoIterator<Item = (Placed<'a>, f32)>,
+) -> PackedBatch {
     let mut batch = PackedBatch::default();
     batch.packed.starts.push(0);
-    for planned in rows {
-        let PlannedRow {
-            rows,
-            row,
-            advantage,
-            newest,
-        } = planned;
+    for (placed, advantage) in rows {
+        let Placed { rows, row, .. } = placed;
+        let newest = placed.newest(plan, groups);
+        batch.rows.push(placed.packed(plan, groups));
         let start = batch.packed.tokens.len();
         let prompt = rows.prompt_tokens(row);
         let completion = rows.completion_tokens(row);

@@ -258,7 +258,7 @@ impl Trainer {
 
     /// Returns true if an update that is run again gives equal bits, as on the CPU kernels.
     pub fn is_exact(&self) -> bool {
-        fingerprint::device_of(&self.fingerprint) == Device::Cpu
+        fingerprint::is_exact(&self.fingerprint)
     }
 
     /// Adopts the digest `recorded` for this version. Returns true if the weights in memory have
@@ -311,6 +311,12 @@ impl Trainer {
             });
         }
         let (planned, here) = (&plan.fingerprint, &self.fingerprint);
+        if planned.device == fingerprint::TORCH && here.device != fingerprint::TORCH {
+            return Err(Error::ByPyTorch {
+                update: plan.update(),
+                planned: fingerprint::describe(planned),
+            });
+        }
         if planned.device != here.device {
             return Err(Error::OtherDevice {
                 update: plan.update(),

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-use vintage_control::{Fingerprint, Plan, PolicyVersion, Precision};
+use vintage_control::{Fingerprint, Plan, Precision};
 use vintage_model::{Decoder, FinishReason};
 use vintage_store::Weights;
 
@@ -13,7 +13,7 @@ use crate::{
     error::Result,
     host::mean,
     intake::ReadyGroup,
-    pack::{PackedBatch, PlannedRow, lay_out, rows_of, staleness_of},
+    pack::{PackedBatch, lay_out, placed, rows_of, staleness_of},
     rule::baseline,
 };
 
@@ -102,29 +102,19 @@ pub fn update(
     plan: &Plan,
     groups: &[ReadyGroup],
 ) -> Result<UpdateStats> {
+    let all: Vec<_> = placed(groups).collect();
     let rows: Vec<_> = rows_of(groups).collect();
     let rewards: Vec<f32> = rows.iter().map(|(rows, row)| rows.reward(*row)).collect();
     let advantages = advantages(plan, groups, &rewards);
-    let newest: Vec<_> = groups
-        .iter()
-        .flat_map(|group| {
-            let newest = plan.newest_of(group.planned.source.as_deref(), &group.policy);
-            rows_of(std::slice::from_ref(group)).map(move |_| newest)
-        })
-        .collect();
     let mut batches: Vec<PackedBatch> = plan
         .micro_batches
         .iter()
         .map(|micro| {
-            lay_out(micro.rows.iter().filter_map(|&number| {
+            let rows = micro.rows.iter().filter_map(|&number| {
                 let number = number as usize;
-                rows.get(number).map(|&(rows, row)| PlannedRow {
-                    rows,
-                    row,
-                    advantage: advantages[number],
-                    newest: newest[number],
-                })
-            }))
+                all.get(number).map(|&placed| (placed, advantages[number]))
+            });
+            lay_out(plan, groups, rows)
         })
         .collect();
     if let Some(penalty) = &plan.reuse.kl {

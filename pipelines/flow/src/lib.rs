@@ -89,6 +89,6 @@ pub use export::{Exported, export};
 pub use folder::{RunFolder, archive_in, config_file, followers, open_store};
 pub use replay::{FirstDeviation, ReplaySummary, replay_exact};
 pub use report::write_report;
-pub use run::run;
+pub use run::{run, run_on};
 pub use standstill::EndNotice;
 pub use summary::Summary;

@@ -19,7 +19,7 @@ use self::{
     settings::{SettingsWatch, is_set_explicitly},
 };
 pub use self::{
-    learn::{learn, learner_base},
+    learn::{learn, learn_on, learner_base},
     settings::{SettingsOf, await_run, await_settings},
 };
 use crate::{

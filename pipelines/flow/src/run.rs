@@ -9,12 +9,14 @@ use vintage_settings::{RunConfig, SourceKind};
 use tokio_util::sync::CancellationToken;
 use vintage_archive::Reader;
 use vintage_audit::tally;
+use vintage_learner::Devices;
 use vintage_report::{SUMMARY_FILE, read_summary};
 
-use self::roles::Roles;
+use self::roles::{Place, Roles};
 use crate::{
     announcements::refuse_another_run,
     broker::Log,
+    devices::devices,
     error::{Error, Result},
     event::{Events, RunEvent},
     folder::{RunFolder, config_file, write_whole},
@@ -40,14 +42,28 @@ pub async fn run(
     stop: &CancellationToken,
     events: &Events,
 ) -> Result<Summary> {
+    run_on(devices(), resolved, out, accept, stop, events).await
+}
+
+/// Runs all roles as [`run`] does, with updates computed on the caller's `devices`.
+pub async fn run_on(
+    devices: &'static dyn Devices,
+    resolved: &Resolved<RunConfig>,
+    out: &Path,
+    accept: &[String],
+    stop: &CancellationToken,
+    events: &Events,
+) -> Result<Summary> {
     let watch = Watch::over(Role::Learner, &resolved.config, events);
-    let mut summary = Box::pin(run_watched(resolved, out, accept, stop, &watch)).await?;
+    let run = run_watched(devices, resolved, out, accept, stop, &watch);
+    let mut summary = Box::pin(run).await?;
     let account = watch.end().await;
     summary.standstill = account.standstill.filter(|_| !summary.finished);
     Ok(summary)
 }
 
 async fn run_watched(
+    devices: &'static dyn Devices,
     resolved: &Resolved<RunConfig>,
     out: &Path,
     accept: &[String],
@@ -106,7 +122,12 @@ async fn run_watched(
         let records = folder.records(&config.learner.name);
         refuse_another_run(&log, &weights, &config.learner.policy, &records).await?;
         phase("training");
-        let roles = Roles::start(config, &folder, &log, inputs, events, stop).await?;
+        let on = Place {
+            folder: &folder,
+            log: &log,
+            devices,
+        };
+        let roles = Roles::start(config, on, inputs, events, stop).await?;
         roles.finish(stop).await
     };
     let outcome = Box::pin(outcome).await;

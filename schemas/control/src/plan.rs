@@ -266,7 +266,7 @@ pub struct Fingerprint {
     pub vintage: String,
     /// Versions of the numeric libraries.
     pub libraries: String,
-    /// Device of the computation: `cpu` or `cuda`.
+    /// Device of the computation: `cpu`, `cuda`, or `torch` for PyTorch, whose device is `isa`.
     pub device: String,
     /// Instruction sets that the kernels choose from.
     pub isa: String,

@@ -72,6 +72,7 @@ pub(super) const ARROWS: &[(&str, &[&str])] = &[
             "grants",
             "m2po",
             "mismatch",
+            "curate",
         ],
     ),
     (
@@ -191,6 +192,21 @@ pub(super) const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "python",
+        &[
+            "control",
+            "settings",
+            "trajectory",
+            "store",
+            "model",
+            "m2po",
+            "learner",
+            "archive",
+            "config",
+            "flow",
+        ],
+    ),
+    (
         "tests",
         &[
             "control",
@@ -244,6 +260,7 @@ pub(super) const ROWS: &[&[&str]] = &[
         "bench",
         "experiment",
         "cli",
+        "python",
         "tests",
     ],
 ];

@@ -21,6 +21,7 @@ use crate::{
     source::Durability,
 };
 
+mod outside;
 mod reuse;
 mod slots;
 mod stops;

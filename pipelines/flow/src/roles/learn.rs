@@ -6,12 +6,13 @@ use vintage_settings::{RunConfig, SourceKind};
 
 use tokio_util::sync::CancellationToken;
 use vintage_control::{LearnerStart, Name, PartitionResume};
-use vintage_learner::{DurableLog, Leader, LearnerSummary, Outlet};
+use vintage_learner::{Devices, DurableLog, Leader, LearnerSummary, Outlet};
 
 use super::join::{Reads, join, refuse_embedded};
 use crate::{
     announcements::{Announcements, PlansOf, refuse_another_run},
     broker::Log,
+    devices::devices,
     error::{Error, Result},
     event::{Events, RunEvent},
     folder::{RunFolder, config_file, learner_config},
@@ -78,12 +79,26 @@ pub async fn learn(
     stop: &CancellationToken,
     events: &Events,
 ) -> Result<(LearnerSummary, EndNotice)> {
+    learn_on(devices(), resolved, out, accept, stop, events).await
+}
+
+/// Trains as [`learn`] does, with updates computed on the caller's `devices`.
+pub async fn learn_on(
+    devices: &'static dyn Devices,
+    resolved: &Resolved<RunConfig>,
+    out: &Path,
+    accept: &[String],
+    stop: &CancellationToken,
+    events: &Events,
+) -> Result<(LearnerSummary, EndNotice)> {
     let watch = Watch::over(standstill::Role::Learner, &resolved.config, events);
-    let summary = Box::pin(learn_watched(resolved, out, accept, stop, &watch)).await?;
+    let learning = learn_watched(devices, resolved, out, accept, stop, &watch);
+    let summary = Box::pin(learning).await?;
     Ok((summary, watch.end().await))
 }
 
 async fn learn_watched(
+    devices: &'static dyn Devices,
     resolved: &Resolved<RunConfig>,
     out: &Path,
     accept: &[String],
@@ -144,6 +159,7 @@ async fn learn_watched(
         lead: lead.as_ref(),
         folder: &folder,
         log: log.as_ref(),
+        devices,
     };
     // A learner scores nothing: the reward was opened to check the answers.
     let checked = checked.map(|checked| Prepared {
@@ -166,6 +182,7 @@ struct Role<'a> {
     lead: Option<&'a RunConfig>,
     folder: &'a RunFolder,
     log: Option<&'a Log>,
+    devices: &'static dyn Devices,
 }
 
 impl Role<'_> {
@@ -250,6 +267,7 @@ impl Role<'_> {
             leader,
             grants: self.lead.is_none().then(BTreeSet::new),
             events,
+            devices: self.devices,
         })
         .await
     }

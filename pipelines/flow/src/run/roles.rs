@@ -9,7 +9,7 @@ use tokio::task::{AbortHandle, JoinHandle};
 use tokio_util::sync::CancellationToken;
 use vintage_archive::{SinkHandle, SinkSummary};
 use vintage_control::{Incarnation, RecordId};
-use vintage_learner::{Durability, DurableLog, LearnerSummary, Outlet};
+use vintage_learner::{Devices, Durability, DurableLog, LearnerSummary, Outlet};
 use vintage_rollout::ProducerSummary;
 
 use crate::{
@@ -21,6 +21,17 @@ use crate::{
     prune::acknowledged,
     wire::{self, learner::WiredLearner},
 };
+
+/// Folder, log and devices that the roles of a process work on.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    /// Folder and store of the run.
+    pub(super) folder: &'a RunFolder,
+    /// Broker and topics.
+    pub(super) log: &'a Log,
+    /// Devices that updates may be computed on.
+    pub(super) devices: &'static dyn Devices,
+}
 
 /// Running archive, learner, producer and evaluator of one process.
 pub(super) struct Roles {
@@ -39,12 +50,16 @@ impl Roles {
     /// inference servers.
     pub(super) async fn start(
         config: &RunConfig,
-        folder: &RunFolder,
-        log: &Log,
+        on: Place<'_>,
         prepared: Prepared,
         events: &Events,
         stop: &CancellationToken,
     ) -> Result<Self> {
+        let Place {
+            folder,
+            log,
+            devices,
+        } = on;
         let topic = log.topics.rollouts();
         if log.volatile {
             // The embedded broker trims a record only after both learner and archive have read it.
@@ -86,6 +101,7 @@ impl Roles {
             // The folder is this process's, and every producer before it left a journal.
             grants: Some(ended.into_keys().collect()),
             events,
+            devices,
         })
         .await?;
         let stop_learner = CancellationToken::new();

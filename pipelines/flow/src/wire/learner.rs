@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use vintage_archive::Reader;
 use vintage_control::{Name, PartitionResume, PolicyVersion};
 use vintage_learner::{
-    Durability, Inputs, Leader, Learner, LearnerEvent, LearnerSettings, LearnerSummary,
+    Devices, Durability, Inputs, Leader, Learner, LearnerEvent, LearnerSettings, LearnerSummary,
     NoOtherPolicies, OtherPolicies, Outlet, RolloutSource, trainer::model_config,
 };
 use vintage_model::BaseModel;
@@ -22,7 +22,6 @@ use crate::{
     announcements::Announcements,
     archive_source::{ArchiveSource, archive_of},
     broker::Log,
-    devices::devices,
     error::{Error, Result},
     event::{Events, RunEvent},
     folder::RunFolder,
@@ -51,6 +50,8 @@ pub(crate) struct LearnerParts<'a> {
     pub(crate) grants: Option<BTreeSet<String>>,
     /// Listener that hears of the producers that the lead grants to.
     pub(crate) events: &'a Events,
+    /// Devices that updates may be computed on.
+    pub(crate) devices: &'static dyn Devices,
 }
 
 /// Learner with its inputs, and its granter of slots if it leads a live log.
@@ -93,6 +94,7 @@ pub(crate) async fn open(parts: LearnerParts<'_>) -> Result<WiredLearner> {
         leader,
         grants,
         events,
+        devices,
     } = parts;
     let granting = match (log, grants) {
         (Some(log), Some(ended)) if config.learner.source != SourceKind::Archive => {
@@ -127,7 +129,7 @@ pub(crate) async fn open(parts: LearnerParts<'_>) -> Result<WiredLearner> {
         weights,
         outlet,
         &start,
-        devices(),
+        devices,
     )
     .await?;
     let resume = learner.resume_points();
