@@ -40,7 +40,7 @@ pub(crate) type Outgoing<'py> = (&'static str, Bound<'py, PyByteArray>);
 /// Copies values into an array for Python.
 pub(crate) fn outgoing<'py, T: Number>(py: Python<'py>, values: &[T]) -> PyResult<Outgoing<'py>> {
     let size = size_of::<T>();
-    let bytes = PyByteArray::new_with(py, size * values.len(), |bytes| {
+    let bytes = PyByteArray::new_with(py, size_of_val(values), |bytes| {
         for (into, value) in bytes.chunks_exact_mut(size).zip(values) {
             value.write(into);
         }

@@ -13,7 +13,7 @@ use vintage_model::ParamSpec;
 use crate::{array::incoming, engine::Committed, fault::usage};
 
 /// Numbers of an update besides its parameters.
-#[derive(FromPyObject)]
+#[derive(Clone, Copy, FromPyObject)]
 pub(crate) struct Numbers {
     /// Number of steps that the optimizer has taken.
     #[pyo3(item)]

@@ -40,7 +40,8 @@ impl Reader {
     #[pyo3(signature = (source, *, topic, columns, versions, times_ms, rewards, prompts, sample))]
     #[expect(
         clippy::too_many_arguments,
-        reason = "named ones, of a class whose only caller is vintage/reading.py"
+        clippy::needless_pass_by_value,
+        reason = "named ones, which arrive owned, of a class whose only caller is vintage/reading.py"
     )]
     fn new(
         py: Python<'_>,

@@ -27,11 +27,15 @@ use crate::{
 /// `None`), as an Arrow IPC stream.
 #[pyfunction]
 #[pyo3(signature = (run, *, learner))]
-pub(crate) fn uses<'py>(
-    py: Python<'py>,
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "arguments of Python arrive owned"
+)]
+pub(crate) fn uses(
+    py: Python<'_>,
     run: PathBuf,
     learner: Option<String>,
-) -> PyResult<Bound<'py, PyByteArray>> {
+) -> PyResult<Bound<'_, PyByteArray>> {
     let runtime = stream::runtime()?;
     let table = py.detach(|| runtime.block_on(table(&run, learner.as_deref())))?;
     stream::encoded(py, &table)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import signal
 import tempfile
+import threading
 import unittest
 
 import numpy as np
@@ -165,6 +167,17 @@ class Arrays(unittest.TestCase):
             os.waitpid(child, 0)
             self.assertIn("forked", said)
             commit(next(iter(learner)))
+
+    def test_an_interrupt_ends_a_wait_and_the_run_goes_on(self) -> None:
+        # More groups than are sampled before the interrupt comes.
+        learner = self.open(learner__prompts_per_update=4096, learner__micro_batch_tokens=4096)
+        interrupt = threading.Timer(0.5, signal.raise_signal, [signal.SIGINT])
+        interrupt.start()
+        with self.assertRaises(KeyboardInterrupt):
+            next(iter(learner))
+        learner.close()
+        self.assertFalse((self.run_folder / "plans").exists())
+        audited(self.run_folder)
 
     def test_an_update_left_open_is_run_first(self) -> None:
         with self.assertRaises(ZeroDivisionError), self.open() as learner:

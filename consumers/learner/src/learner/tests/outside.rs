@@ -136,7 +136,8 @@ fn no_update_is_planned_before_it_is_wanted() {
         let summary = running.await.unwrap();
         assert_eq!(summary.version, PolicyVersion::ZERO);
         asking().wanted.send_replace(true);
-        let summary = live(store, "second".to_owned(), logs(&log)).await.unwrap();
+        let second = live(store, "second".to_owned(), logs(&log));
+        let summary = Box::pin(second).await.unwrap();
         assert!(summary.finished, "{summary:?}");
     });
     let (plans, ..) = outcome(folder.path());
