@@ -13,7 +13,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use vintage_config::{Key, Layers, Resolved};
-use vintage_control::{Name, PolicyVersion};
+use vintage_control::{AlgorithmName, Name, PolicyVersion};
 use vintage_flow::{Events, RunEvent, config_file, open_store, roles, run_on, write_report};
 use vintage_learner::{LearnerEvent, fingerprint};
 use vintage_settings::{RunConfig, SourceKind};
@@ -153,6 +153,15 @@ fn resolve(
     Ok(layers.resolve()?)
 }
 
+/// Algorithms that a batch in Python is weighed by.
+const WEIGHED: [AlgorithmName; 5] = [
+    AlgorithmName::M2po,
+    AlgorithmName::M2poAreal,
+    AlgorithmName::M2poFork,
+    AlgorithmName::Grpo,
+    AlgorithmName::None,
+];
+
 /// Refuses settings that ask for what an engine outside this program cannot do.
 fn refuse(config: &RunConfig) -> Result<(), vintage_flow::Error> {
     let (setting, reason) = if config.learner.lora.rank.is_some() {
@@ -166,6 +175,21 @@ fn refuse(config: &RunConfig) -> Result<(), vintage_flow::Error> {
             "learner.device",
             "it is for the learner in Rust: leave it at cpu here, and put the PyTorch model on \
              the device of your choice",
+        )
+    } else if !WEIGHED.contains(&config.algorithm) || !config.m2po.scope.is_batch() {
+        (
+            "algorithm",
+            "PyTorch trains by m2po, m2po_areal, m2po_fork, grpo and none, over the whole batch: set \
+             one of them and m2po.scope = \"batch\", or use `vintage learn`",
+        )
+    } else if config.learner.reuse > 1
+        || config.learner.kl.beta > 0.0
+        || config.learner.reincarnation.at.is_some()
+    {
+        (
+            "learner.reuse",
+            "with learner.kl and learner.reincarnation it is for the learner in Rust: leave all \
+             three out here; learner.replay is there",
         )
     } else {
         return Ok(());

@@ -1,7 +1,9 @@
 //! M2PO's rules on arrays: the native part of `vintage.weigh`.
 
+use std::collections::BTreeMap;
+
 use pyo3::{prelude::*, types::PyDict};
-use vintage_control::{Algorithm, AlgorithmName};
+use vintage_control::{Algorithm, AlgorithmName, M2Scope};
 use vintage_learner::engine::rule;
 use vintage_m2po::{Real, Tokens};
 
@@ -63,6 +65,8 @@ impl AlgorithmSettings {
             m2_threshold: self.m2_threshold,
             clip_eps: self.clip_eps,
             log_ratio_clamp: self.log_ratio_clamp,
+            loss: BTreeMap::new(),
+            m2_scope: M2Scope::default(),
         })
     }
 }
@@ -95,6 +99,8 @@ impl<'py> Arrays<'_, 'py> {
                 advantage: &advantage,
                 valid: &valid,
                 prox: proximal.as_deref().or(is_areal.then_some(&new)),
+                row_ends: None,
+                scope: None,
                 clamp,
             };
             vintage_m2po::weigh(&rule, &tokens)
