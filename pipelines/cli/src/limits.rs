@@ -46,7 +46,7 @@ const PLENTY: u64 = 65_536;
 
 fn needs(verb: &Verb) -> Needs {
     match verb {
-        Verb::Run(_) | Verb::Bench(_) => RUN,
+        Verb::Run(_) | Verb::Bench(_) | Verb::Experiment(_) => RUN,
         Verb::Rollout(_)
         | Verb::Learn(_)
         | Verb::Archive(_)
