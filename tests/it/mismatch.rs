@@ -75,7 +75,9 @@ fn an_engine_with_stale_weights_is_refused_and_the_other_trains_on() -> Result<(
     let fleet = Fleet::new(folder.path(), "stale", &kafka, &settings)?;
     let learner = fleet.start("learn")?;
     let archive = fleet.start("archive")?;
-    let stale = Running::start(faulted(&fleet.role("rollout"), "mistake.stale_weights"))?;
+    let mut stale = Running::start(faulted(&fleet.role("rollout"), "mistake.stale_weights"))?;
+    // It stays with the version that it loads first: version 0, if nobody else samples before it.
+    ensure!(stale.says("published")?, "{}", stale.wait()?.stderr);
     let honest = fleet.start("rollout")?;
     let learned = learner.wait()?;
     let said = learned.stderr.clone();

@@ -263,8 +263,8 @@ impl Learner {
             self.records.write_plan(&plan).await?;
             point("learner.planned", self.in_hand());
             let record = recording.elapsed().as_secs_f64();
-            self.execute(plan, groups, Occasion::First { wait, record })
-                .await?;
+            // Boxed, or the future of this function would be large.
+            Box::pin(self.execute(plan, groups, Occasion::First { wait, record })).await?;
         }
         self.checkpoint().await?;
         self.announce().await?;

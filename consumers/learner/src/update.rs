@@ -60,12 +60,11 @@ impl TrainedPolicy {
         };
         let (anchors, config) = (&mut self.anchors, self.decoder.config());
         if !anchors.has(plan.version) {
-            match published {
-                Some(bytes) => anchors.pass(plan.version, config, bytes)?,
-                None => {
-                    let bytes = self.decoder.to_safetensors_of(precision)?;
-                    anchors.pass(plan.version, config, &bytes)?;
-                }
+            if let Some(bytes) = published {
+                anchors.pass(plan.version, config, bytes)?;
+            } else {
+                let bytes = self.decoder.to_safetensors_of(precision)?;
+                anchors.pass(plan.version, config, &bytes)?;
             }
         }
         anchors

@@ -1,4 +1,4 @@
-//! What settings mean: the comments of the default preset, which mentions every setting.
+//! Meanings of settings: the comments of the default preset, which mentions every setting.
 
 use crate::{key::Key, presets};
 
@@ -92,7 +92,7 @@ mod tests {
     use vintage_settings::RunConfig;
 
     use super::*;
-    use crate::{Layers, Resolved};
+    use crate::{layers::Layers, resolve::Resolved};
 
     fn of(key: &str) -> Explained {
         let key = Key::parse(key).expect("a key");

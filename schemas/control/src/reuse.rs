@@ -87,7 +87,7 @@ pub enum Sampler {
     Uniform,
     /// Groups of the latest updates first.
     Newest,
-    /// At random, with a weight of |mean reward| · exp(−age / (window / 2)), the age in updates
+    /// Groups at random, with a weight of |mean reward| · exp(−age / (window / 2)), the age in updates
     /// (FreshPER, arXiv 2604.16918).
     Priority,
     /// A set that covers prompts, outcomes and lengths, kept by a submodular objective.

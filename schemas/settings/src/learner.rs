@@ -218,7 +218,7 @@ pub enum SourceKind {
     Archive,
     /// Log of the run, and another run's archive, which gives a share of every update's groups.
     Blend,
-    /// As `blend`, with the archive's groups in an order that the seed draws: archive and log
+    /// Log and archive as in `blend`, with the archive's groups in an order that the seed draws: archive and log
     /// advance together, as in H2O and HyGLOW (arXiv 2401.09681).
     Hybrid,
 }

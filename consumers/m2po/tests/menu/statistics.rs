@@ -59,7 +59,9 @@ proptest! {
         mut weights in prop::collection::vec(0.05..4.0_f64, 1..30),
     ) {
         let mean = weights.iter().sum::<f64>() / weights.len() as f64;
-        weights.iter_mut().for_each(|weight| *weight /= mean);
+        for weight in &mut weights {
+            *weight /= mean;
+        }
         let rows: Vec<[f64; 1]> = weights.iter().map(|&weight| [weight]).collect();
         let rows: Vec<&[f64]> = rows.iter().map(|row| &row[..]).collect();
         let stats = weight_stats(&rows_of(&rows, 1.0).tokens(), 1e9).expect("finite");

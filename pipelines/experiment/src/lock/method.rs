@@ -12,7 +12,7 @@ pub enum Source {
     Hybrid,
     /// Live episodes alone.
     Live,
-    /// As many rows of the archive as there will be episodes, all of them from the start; no live ones.
+    /// Rows of the archive alone: as many as there will be episodes, all of them from the start.
     Archive,
 }
 

@@ -1,5 +1,7 @@
 //! `vintage bench curate`: curators of a replay set over a sliding window.
 
+use std::fmt::Write as _;
+
 use anyhow::Result;
 use vintage_bench::curate::{Arm, Contender, Measured, Plan, Report, Workload, measure};
 use vintage_human::grouped;
@@ -101,8 +103,9 @@ fn text(report: &Report) -> String {
                 |rows| format!("from {} rows on", grouped(rows as u64)),
             )
         };
-        out += &format!(
-            "k {}, asked every {}: levels cost less than {} {} by calls, {} by time\n",
+        let _infallible = writeln!(
+            out,
+            "k {}, asked every {}: levels cost less than {} {} by calls, {} by time",
             wins.size,
             wins.every,
             name(wins.against),
