@@ -18,7 +18,7 @@ pub struct KlPenalty<'a, F = f32> {
     pub previous: Option<&'a [F]>,
     /// Coefficient of the penalty; 0.001 in verl.
     pub beta: f64,
-    /// Share of the penalty that is to the reference, 0 to 1; see [`LambdaSchedule`].
+    /// Share of the penalty that is to the reference, from 0 to 1.
     pub lambda: f64,
     /// True if the estimate of every token is multiplied by `sg(pi_theta / pi_behav)`, which makes
     /// it unbiased on tokens that another policy sampled (DeepSeek-V3.2).
@@ -134,39 +134,5 @@ impl<F: Real> KlPenalty<'_, F> {
             }
         }
         Ok(())
-    }
-}
-
-/// Schedule of `lambda`, by which ReMix lets go of the reference:
-/// `lambda_t = max(1 - step ceil(max(t - start, 0) / every), floor)`.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct LambdaSchedule {
-    /// Last update with `lambda = 1`.
-    pub start: u64,
-    /// Number of updates from one step down to the next.
-    pub every: u64,
-    /// Height of one step down.
-    pub step: f64,
-    /// Lowest value.
-    pub floor: f64,
-}
-
-impl Default for LambdaSchedule {
-    /// Returns the schedule of ReMix: 1 up to update 50, then 0.1 less every 10 updates, down to 0.5.
-    fn default() -> Self {
-        Self {
-            start: 50,
-            every: 10,
-            step: 0.1,
-            floor: 0.5,
-        }
-    }
-}
-
-impl LambdaSchedule {
-    /// Returns `lambda` of update `t`, counted from 1.
-    pub fn at(&self, t: u64) -> f64 {
-        let steps = t.saturating_sub(self.start).div_ceil(self.every.max(1));
-        (1.0 - self.step * steps as f64).max(self.floor)
     }
 }

@@ -77,7 +77,7 @@ pub use accumulate::Weighed;
 pub use advantage::group_advantages;
 pub use baseline::Baseline;
 pub use error::Error;
-pub use kl::{KlPenalty, KlStats, LambdaSchedule};
+pub use kl::{KlPenalty, KlStats};
 pub use mask::{SecondMomentMask, mask_m2};
 pub use proximal::interpolate_prox;
 pub use real::Real;

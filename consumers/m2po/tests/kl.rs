@@ -1,30 +1,11 @@
-//! Tests of the KL penalty and of its schedule.
+//! Tests of the KL penalty.
 
 use proptest::prelude::*;
-use vintage_m2po::{Error, KlPenalty, LambdaSchedule, Rule, Tokens, weigh};
+use vintage_m2po::{Error, KlPenalty, Rule, Tokens, weigh};
 
 const VALID: [bool; 4] = [true, true, false, true];
 const BEHAVIOR: [f64; 4] = [-1.0, -2.0, f64::NAN, -0.5];
 const ADVANTAGE: [f64; 4] = [1.0, -1.0, f64::NAN, 0.5];
-
-#[test]
-fn lambda_follows_the_published_schedule() {
-    let schedule = LambdaSchedule::default();
-    for (t, expected) in [
-        (0, 1.0),
-        (50, 1.0),
-        (51, 0.9),
-        (60, 0.9),
-        (61, 0.8),
-        (90, 0.6),
-        (91, 0.5),
-        (1000, 0.5),
-        (u64::MAX, 0.5),
-    ] {
-        let lambda = schedule.at(t);
-        assert!((lambda - expected).abs() < 1e-12, "t = {t}: {lambda}");
-    }
-}
 
 /// Adds the penalty to the loss without a trust region; returns penalty, loss and weights.
 fn add(new: &[f64], penalty: &KlPenalty<'_, f64>) -> (f64, f64, Vec<f64>) {

@@ -160,9 +160,19 @@ mod tests {
     #[test]
     fn the_references_share_falls_as_the_paper_says() {
         let config = KlConfig::default();
-        let shares = [50, 51, 60, 61, 91, 1000].map(|update| config.share(UpdateNumber(update)));
-        for (share, expected) in shares.iter().zip([1.0, 0.9, 0.9, 0.8, 0.5, 0.5]) {
-            assert!((share - expected).abs() < 1e-12, "{shares:?}");
+        for (update, expected) in [
+            (0, 1.0),
+            (50, 1.0),
+            (51, 0.9),
+            (60, 0.9),
+            (61, 0.8),
+            (90, 0.6),
+            (91, 0.5),
+            (1000, 0.5),
+            (u64::MAX, 0.5),
+        ] {
+            let share = config.share(UpdateNumber(update));
+            assert!((share - expected).abs() < 1e-12, "{update}: {share}");
         }
     }
 }
