@@ -62,10 +62,36 @@ pub(crate) struct LiveSet<F> {
     slots: Vec<Slot<F>>,
     free: Vec<u32>,
     inserted: u64,
-    by_id: BTreeMap<CandidateId, Handle>,
-    by_version: BTreeSet<(PolicyVersion, u64, Handle)>,
-    by_order: BTreeMap<u64, Handle>,
-    by_rank: BTreeMap<Rank, Handle>,
+    orders: Orders,
+}
+
+/// Orders in which elements are looked at, each made of the elements alone.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Orders {
+    ids: BTreeMap<CandidateId, Handle>,
+    versions: BTreeSet<(PolicyVersion, u64, Handle)>,
+    insertions: BTreeMap<u64, Handle>,
+    ranks: BTreeMap<Rank, Handle>,
+}
+
+impl Orders {
+    fn add<F>(&mut self, handle: Handle, element: &Element<F>) {
+        self.ids.insert(element.id, handle);
+        let version = (element.version, element.order, handle);
+        self.versions.insert(version);
+        if element.single > 0.0 {
+            self.insertions.insert(element.order, handle);
+            self.ranks.insert(element.rank(), handle);
+        }
+    }
+
+    fn remove<F>(&mut self, handle: Handle, element: &Element<F>) {
+        self.ids.remove(&element.id);
+        let version = (element.version, element.order, handle);
+        self.versions.remove(&version);
+        self.insertions.remove(&element.order);
+        self.ranks.remove(&element.rank());
+    }
 }
 
 /// Form of a live set in a checkpoint: without its orders, which follow from the elements.
@@ -105,10 +131,7 @@ impl<F> Default for LiveSet<F> {
             slots: Vec::new(),
             free: Vec::new(),
             inserted: 0,
-            by_id: BTreeMap::new(),
-            by_version: BTreeSet::new(),
-            by_order: BTreeMap::new(),
-            by_rank: BTreeMap::new(),
+            orders: Orders::default(),
         }
     }
 }
@@ -130,28 +153,19 @@ impl<F> LiveSet<F> {
             slot,
             generation: place.generation,
         };
-        self.by_id.insert(element.id, handle);
-        let version = (element.version, element.order, handle);
-        self.by_version.insert(version);
-        if element.single > 0.0 {
-            self.by_order.insert(element.order, handle);
-            self.by_rank.insert(element.rank(), handle);
-        }
+        self.orders.add(handle, &element);
         place.element = Some(element);
         handle
     }
 
     /// Removes the element of an id; `None` if there is none.
     pub(crate) fn remove(&mut self, id: CandidateId) -> Option<(Handle, Element<F>)> {
-        let handle = self.by_id.remove(&id)?;
+        let handle = *self.orders.ids.get(&id)?;
         let place = self.slots.get_mut(handle.slot as usize)?;
         let element = place.element.take()?;
         place.generation = place.generation.wrapping_add(1);
         self.free.push(handle.slot);
-        let version = (element.version, element.order, handle);
-        self.by_version.remove(&version);
-        self.by_order.remove(&element.order);
-        self.by_rank.remove(&element.rank());
+        self.orders.remove(handle, &element);
         Some((handle, element))
     }
 
@@ -163,39 +177,42 @@ impl<F> LiveSet<F> {
     }
 
     pub(crate) fn contains(&self, id: CandidateId) -> bool {
-        self.by_id.contains_key(&id)
+        self.orders.ids.contains_key(&id)
     }
 
     /// Returns the number of elements, those of value 0 included.
     pub(crate) fn len(&self) -> usize {
-        self.by_id.len()
+        self.orders.ids.len()
     }
 
     /// Returns the number of elements of value above 0.
     pub(crate) fn worthy(&self) -> usize {
-        self.by_order.len()
+        self.orders.insertions.len()
     }
 
     /// Returns the handles of elements of value above 0 that were inserted at `order` or later, in
     /// the order of insertion.
     pub(crate) fn since(&self, order: u64) -> impl DoubleEndedIterator<Item = Handle> {
-        self.by_order.range(order..).map(|(_, handle)| *handle)
+        self.orders
+            .insertions
+            .range(order..)
+            .map(|(_, handle)| *handle)
     }
 
     /// Returns the handles of elements of value above 0, that of the largest value first.
     pub(crate) fn ranked(&self) -> impl Iterator<Item = Handle> {
-        self.by_rank.values().copied()
+        self.orders.ranks.values().copied()
     }
 
     /// Returns the largest value of one element alone.
     pub(crate) fn largest(&self) -> Option<f64> {
-        let ((Reverse(bits), _), _) = self.by_rank.first_key_value()?;
+        let ((Reverse(bits), _), _) = self.orders.ranks.first_key_value()?;
         Some(f64::from_bits(*bits))
     }
 
     /// Returns the ids of elements below a version, the oldest version first.
     pub(crate) fn below(&self, version: PolicyVersion) -> Vec<CandidateId> {
-        let older = self.by_version.iter();
+        let older = self.orders.versions.iter();
         older
             .take_while(|(own, ..)| *own < version)
             .filter_map(|(_, _, handle)| Some(self.get(*handle)?.id))
@@ -218,10 +235,7 @@ impl<F> LiveSet<F> {
 
     /// Makes the orders from the elements.
     fn index(&mut self) {
-        self.by_id.clear();
-        self.by_version.clear();
-        self.by_order.clear();
-        self.by_rank.clear();
+        let mut orders = Orders::default();
         for (slot, place) in (0..).zip(&self.slots) {
             let Some(element) = &place.element else {
                 continue;
@@ -230,13 +244,8 @@ impl<F> LiveSet<F> {
                 slot,
                 generation: place.generation,
             };
-            self.by_id.insert(element.id, handle);
-            let version = (element.version, element.order, handle);
-            self.by_version.insert(version);
-            if element.single > 0.0 {
-                self.by_order.insert(element.order, handle);
-                self.by_rank.insert(element.rank(), handle);
-            }
+            orders.add(handle, element);
         }
+        self.orders = orders;
     }
 }

@@ -26,17 +26,19 @@ use crate::{
 /// A structure's state is a function of the operations; asking for the set leaves it as it is. That
 /// is what makes a state that was rebuilt by replaying the operations the same, whoever asked when.
 pub(crate) trait Structure<O: Objective> {
-    /// Takes an element that the live set has just got.
-    fn insert(&mut self, oracle: &mut Oracle<O>, live: &LiveSet<O::Features>, handle: Handle);
+    /// Takes an element that the live set has just got. Structures that only look at the live set
+    /// when asked do nothing.
+    fn insert(&mut self, _: &mut Oracle<O>, _: &LiveSet<O::Features>, _: Handle) {}
 
     /// Lets go of an element that the live set has no more.
     fn delete(
         &mut self,
-        oracle: &mut Oracle<O>,
-        live: &LiveSet<O::Features>,
-        handle: Handle,
-        gone: &Element<O::Features>,
-    );
+        _: &mut Oracle<O>,
+        _: &LiveSet<O::Features>,
+        _: Handle,
+        _: &Element<O::Features>,
+    ) {
+    }
 
     /// Returns the set that the structure keeps: at most k live elements, each once.
     fn best(&self, oracle: &mut Oracle<O>, live: &LiveSet<O::Features>) -> Vec<Handle>;

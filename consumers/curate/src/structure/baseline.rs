@@ -6,7 +6,7 @@ use super::Structure;
 use crate::{
     candidate::hash,
     draw::Draw,
-    live::{Element, Handle, LiveSet},
+    live::{Handle, LiveSet},
     objective::Objective,
     oracle::Oracle,
 };
@@ -26,17 +26,6 @@ impl Uniform {
 }
 
 impl<O: Objective> Structure<O> for Uniform {
-    fn insert(&mut self, _: &mut Oracle<O>, _: &LiveSet<O::Features>, _: Handle) {}
-
-    fn delete(
-        &mut self,
-        _: &mut Oracle<O>,
-        _: &LiveSet<O::Features>,
-        _: Handle,
-        _: &Element<O::Features>,
-    ) {
-    }
-
     fn best(&self, _: &mut Oracle<O>, live: &LiveSet<O::Features>) -> Vec<Handle> {
         let mut all: Vec<_> = live.since(0).collect();
         let ids = |handle: Option<&Handle>| {
@@ -64,17 +53,6 @@ impl Newest {
 }
 
 impl<O: Objective> Structure<O> for Newest {
-    fn insert(&mut self, _: &mut Oracle<O>, _: &LiveSet<O::Features>, _: Handle) {}
-
-    fn delete(
-        &mut self,
-        _: &mut Oracle<O>,
-        _: &LiveSet<O::Features>,
-        _: Handle,
-        _: &Element<O::Features>,
-    ) {
-    }
-
     fn best(&self, _: &mut Oracle<O>, live: &LiveSet<O::Features>) -> Vec<Handle> {
         live.since(0).rev().take(self.k).collect()
     }

@@ -11,19 +11,22 @@ fn gain<O: Objective>(objective: &O, set: &[&Item<O::Features>], item: &Item<O::
     objective.gain(&chosen, &item.features, item.weight)
 }
 
+/// Returns what the operations insert, in their order.
+fn inserted<F>(ops: &[Op<F>]) -> Vec<&Item<F>> {
+    let items = ops.iter().filter_map(|op| match op {
+        Op::Insert(item) => Some(item),
+        Op::Delete(_) => None,
+    });
+    items.collect()
+}
+
 /// Gains are not negative, fall to the bit as members are added, and are 0 for a weight of 0.
 fn gains_fall_and_are_not_negative<O: Objective>(
     objective: &O,
     ops: &[Op<O::Features>],
     _k: usize,
 ) -> Result<(), TestCaseError> {
-    let items: Vec<_> = ops
-        .iter()
-        .filter_map(|op| match op {
-            Op::Insert(item) => Some(item),
-            Op::Delete(_) => None,
-        })
-        .collect();
+    let items = inserted(ops);
     let Some((last, others)) = items.split_last() else {
         return Ok(());
     };
@@ -43,13 +46,7 @@ fn any_subset_gains_more<O: Objective>(
     ops: &[Op<O::Features>],
     k: usize,
 ) -> Result<(), TestCaseError> {
-    let items: Vec<_> = ops
-        .iter()
-        .filter_map(|op| match op {
-            Op::Insert(item) => Some(item),
-            Op::Delete(_) => None,
-        })
-        .collect();
+    let items = inserted(ops);
     let Some((last, others)) = items.split_last() else {
         return Ok(());
     };
