@@ -115,7 +115,7 @@ pub fn rule(algorithm: &Algorithm) -> Rule {
 }
 
 /// Returns the baseline that an algorithm subtracts from the rewards of a group.
-pub(crate) fn baseline(algorithm: &Algorithm) -> Baseline {
+pub fn baseline(algorithm: &Algorithm) -> Baseline {
     let get = |setting| algorithm.setting(setting).unwrap_or(f64::NAN);
     match algorithm.name {
         AlgorithmName::Drpo | AlgorithmName::Topr => Baseline::Mean,

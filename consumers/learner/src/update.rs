@@ -5,6 +5,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 use vintage_control::{Fingerprint, Plan, Precision};
 use vintage_model::{Decoder, FinishReason};
 use vintage_store::Weights;
+use vintage_trajectory::Rows;
 
 use crate::{
     adamw::AdamW,
@@ -151,15 +152,18 @@ fn advantages(plan: &Plan, groups: &[ReadyGroup], rewards: &[f32]) -> Vec<f32> {
     for group in groups {
         let (own, following) = rest.split_at(group.planned.rows as usize);
         let lengths: Vec<u32> = rows_of(std::slice::from_ref(group))
-            .map(|(rows, row)| {
-                let all = 0..rows.completion_tokens(row).len();
-                all.filter(|&place| rows.is_trained(row, place)).count() as u32
-            })
+            .map(|(rows, row)| trained_tokens(rows, row))
             .collect();
         advantages.extend(baseline.advantages(own, &lengths));
         rest = following;
     }
     advantages
+}
+
+/// Returns the number of a row's completion tokens that are trained on.
+pub fn trained_tokens(rows: &Rows, row: usize) -> u32 {
+    let all = 0..rows.completion_tokens(row).len();
+    all.filter(|&place| rows.is_trained(row, place)).count() as u32
 }
 
 /// Returns the number of groups whose rows all have one reward.

@@ -16,10 +16,10 @@ use tokio::sync::watch;
 
 use vintage_control::{Fingerprint, Plan, UpdateResult};
 use vintage_learner::{
-    AdamW, Devices, Error, Moments, NotWeighed, PackedBatch, Result, Weigher,
+    AdamW, CpuOnly, Devices, Error, Moments, PackedBatch, Result, Weigher,
     engine::{UpdateEngine, UpdateStats},
 };
-use vintage_m2po::{Rule, Stats, Tokens, Weighed};
+use vintage_m2po::Stats;
 use vintage_model::{Decoder, ParamSpec};
 use vintage_settings::Device;
 
@@ -117,7 +117,7 @@ impl Devices for PythonDevices {
     }
 
     fn weigher(&self, _: Device) -> Result<Box<dyn Weigher>> {
-        Ok(Box::new(HostWeigher))
+        CpuOnly.weigher(Device::Cpu)
     }
 
     fn peak_bytes(&self, _: Device) -> Option<u64> {
@@ -128,16 +128,6 @@ impl Devices for PythonDevices {
 
     fn wanted(&self) -> Option<watch::Receiver<bool>> {
         Some(self.wanted.subscribe())
-    }
-}
-
-/// Rules as the learner on the CPU computes them.
-#[derive(Debug)]
-struct HostWeigher;
-
-impl Weigher for HostWeigher {
-    fn weigh(&self, rule: &Rule, tokens: &Tokens<'_, f32>) -> Result<Weighed, NotWeighed> {
-        vintage_m2po::weigh(rule, tokens).map_err(NotWeighed::Refused)
     }
 }
 
@@ -172,15 +162,6 @@ impl UpdateEngine for PythonEngine {
         {
             outcome.skipped = Some("the batch has no valid token".to_owned());
             return Ok(());
-        }
-        let reuse = &plan.reuse;
-        if reuse.passes > 1 || reuse.kl.is_some() || reuse.reset_optimizer {
-            return Err(Error::Settings(format!(
-                "update {}: learner.reuse above 1, learner.kl.beta above 0 and \
-                 learner.reincarnation.reset_optimizer are computed by the learner in Rust alone: \
-                 leave them out for a learner in Python",
-                plan.update()
-            )));
         }
         let lost = |reason: &str| Error::NotComputed {
             update: plan.update(),

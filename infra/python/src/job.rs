@@ -182,6 +182,11 @@ fn refuse(config: &RunConfig) -> Result<(), vintage_flow::Error> {
             "PyTorch trains by m2po, m2po_areal, m2po_fork, grpo and none, over the whole batch: set \
              one of them and m2po.scope = \"batch\", or use `vintage learn`",
         )
+    } else if !config.algorithm().loss.is_empty() {
+        (
+            "loss",
+            "its settings are for the learner in Rust: leave them out here, or use `vintage learn`",
+        )
     } else if config.learner.reuse > 1
         || config.learner.kl.beta > 0.0
         || config.learner.reincarnation.at.is_some()

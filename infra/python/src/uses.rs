@@ -13,7 +13,7 @@ use pyo3::{prelude::*, types::PyByteArray};
 use vintage_archive::Reader;
 use vintage_control::{Name, Plan, PlannedGroup, UpdateNumber};
 use vintage_flow::{config_file, followers, open_store};
-use vintage_m2po::group_advantages;
+use vintage_learner::{engine::baseline, update::trained_tokens};
 use vintage_store::Records;
 use vintage_trajectory::Rows;
 
@@ -44,6 +44,7 @@ pub(crate) fn uses(
 #[derive(Default)]
 struct Columns {
     update: Vec<i64>,
+    first_trained: Vec<i64>,
     group: Vec<String>,
     incarnation: Vec<i64>,
     partition: Vec<i32>,
@@ -82,11 +83,15 @@ async fn table(run: &std::path::Path, learner: Option<&str>) -> PyResult<RecordB
         let masked = result
             .filter(|result| result.tokens > 0)
             .map(|result| result.masked_tokens as f64 / result.tokens as f64);
-        for group in &plan.groups {
-            // Groups of a blended archive are in another one.
-            if group.source.is_none() {
-                columns.add(&plan, group, &reader, masked).await?;
-            }
+        // Groups of a blended archive are in another one.
+        let new = plan.groups.iter().filter(|group| group.source.is_none());
+        let new = new.map(|group| (group, plan.update()));
+        let reused = plan.reused.iter();
+        let reused = reused.map(|reused| (&reused.group, reused.first_trained));
+        for (group, first_trained) in new.chain(reused) {
+            columns
+                .add(&plan, group, first_trained, &reader, masked)
+                .await?;
         }
         update = update.next();
     }
@@ -106,6 +111,7 @@ impl Columns {
         &mut self,
         plan: &Plan,
         group: &PlannedGroup,
+        first_trained: UpdateNumber,
         reader: &Reader,
         masked: Option<f64>,
     ) -> PyResult<()> {
@@ -126,11 +132,16 @@ impl Columns {
             .collect();
         rows.sort_by_key(|(part, row)| part.2.sample_index(*row));
         let rewards: Vec<f32> = rows.iter().map(|(part, row)| part.2.reward(*row)).collect();
-        let advantages = group_advantages(&rewards);
+        let lengths: Vec<_> = rows
+            .iter()
+            .map(|(part, row)| trained_tokens(&part.2, *row))
+            .collect();
+        let advantages = baseline(&plan.algorithm).advantages(&rewards, &lengths);
         for (place, ((record, headers, batch), row)) in rows.into_iter().enumerate() {
             let newest_known = plan.newest_of(None, &headers.policy);
             let (oldest, newest) = versions(batch, row);
             self.update.push(plan.update().0 as i64);
+            self.first_trained.push(first_trained.0 as i64);
             self.group.push(group.group.clone());
             self.incarnation.push(i64::from(record.incarnation.0));
             self.partition.push(record.partition.0);
@@ -152,8 +163,12 @@ impl Columns {
     }
 
     fn batch(self) -> PyResult<RecordBatch> {
-        let columns: [(&str, ArrayRef); 16] = [
+        let columns: [(&str, ArrayRef); 17] = [
             ("update", Arc::new(Int64Array::from(self.update))),
+            (
+                "first_trained",
+                Arc::new(Int64Array::from(self.first_trained)),
+            ),
             ("group", Arc::new(StringArray::from(self.group))),
             ("incarnation", Arc::new(Int64Array::from(self.incarnation))),
             ("partition", Arc::new(Int32Array::from(self.partition))),

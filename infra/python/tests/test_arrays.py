@@ -38,6 +38,40 @@ class Arrays(unittest.TestCase):
         self.addCleanup(learner.close)
         return learner
 
+    def test_groups_of_earlier_updates_are_trained_again(self) -> None:
+        again = []
+        with self.open(learner__replay__share=0.25) as learner:
+            for update in learner:
+                batch = update.batch
+                reused = update.plan.get("reused", [])
+                self.assertEqual(len(reused), min(update.number, 1))
+                names = [use["group"]["group"] for use in reused]
+                self.assertEqual(batch.group_ids[3:], names)
+                self.assertEqual(len(batch), 4 * len(batch.group_ids))
+                self.assertEqual(int(np.asarray(batch.groups).max()), len(batch.group_ids) - 1)
+                commit(update)
+                again += [(update.number, use["first_trained"], name)
+                          for use, name in zip(reused, names)]
+        account = audited(self.run_folder)
+        self.assertEqual((account["trained"], account["reused"]), (12, 3), account)
+        rows = vintage.uses(self.run_folder).to_pylist()
+        self.assertEqual(len(rows), 4 * (12 + 3))
+        found = {(row["update"], row["first_trained"], row["group"])
+                 for row in rows if row["first_trained"] != row["update"]}
+        self.assertEqual(found, set(again))
+
+    def test_what_only_rust_computes_is_refused_at_the_start(self) -> None:
+        for setting, value in [
+            ("learner__reuse", 2),
+            ("learner__kl__beta", 0.1),
+            ("algorithm", "gspo"),
+            ("m2po__scope", "staleness"),
+        ]:
+            with self.subTest(setting), self.assertRaises(vintage.UsageError):
+                self.open(**{setting: value})
+        with self.assertRaises(vintage.UsageError):
+            self.open(algorithm="grpo", loss__dual_clip=3.0)
+
     def test_a_run_is_trained_resumed_and_audited(self) -> None:
         numbers = []
         with self.open() as learner:

@@ -12,7 +12,8 @@
 from ._native import Error, FencedError, UsageError
 from ._native import version as __version__
 from .batch import Batch, Padded
-from .learner import Learner, Update, Weighed
+from .learner import Learner, Update
+from .weighed import Weighed
 from .reading import read, uses
 from .weighing import weigh
 

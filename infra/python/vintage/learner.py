@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from . import _native
 from ._native import UsageError
 from .arrays import all_taken
 from .batch import Batch
+from .weighed import Weighed
 from .weighing import STATISTICS, weigh as weigh_arrays
 
 if TYPE_CHECKING:
@@ -204,7 +204,9 @@ class Update:
             name: values for name, values in self._handed.items() if isinstance(values, np.ndarray)
         }
         del arrays["micro_batches"]
-        groups = [group["group"] for group in self.plan["groups"]]
+        # Rows of groups that are trained again follow those of new ones.
+        planned = self.plan["groups"] + [use["group"] for use in self.plan.get("reused", [])]
+        groups = [group["group"] for group in planned]
         return Batch.of(arrays, groups, self._convert)
 
     @cached_property
@@ -446,33 +448,6 @@ class Update:
                 f"[{sum(counts)}] targets"
             )
         return values
-
-
-@dataclass(eq=False)
-class Weighed:
-    """What the run's rule made of an update's batch.
-
-    ``mask`` is true for the tokens that the rule kept, ``weights`` the derivative of the loss by each
-    log-prob; both ``[N]``. ``loss`` is a scalar for ``backward()`` if the log-probs had gradients,
-    ``value`` the same number. ``statistics`` are counts and means of what the rule did.
-    """
-
-    mask: Any
-    weights: Any
-    loss: Any
-    value: float
-    statistics: dict[str, float]
-    _bounds: Any
-
-    def surrogate(self, place: int, logprobs: Any) -> Any:
-        """Scalar whose gradient is that of the loss through micro-batch ``place``; ``logprobs`` are
-        those of its targets, with gradients."""
-        part = self.weights[self._bounds[place] : self._bounds[place + 1]]
-        if part.shape != logprobs.shape:
-            raise UsageError(
-                f"micro-batch {place} has {len(part)} targets, and logprobs {list(logprobs.shape)}"
-            )
-        return (part * logprobs).sum()
 
 
 def _check_logprobs(highest: float) -> None:
