@@ -13,7 +13,10 @@ use crate::{
     pack::PackedBatch,
 };
 
-pub use crate::{rule::rule, weigh::weigh_batch};
+pub use crate::{
+    rule::{baseline, rule},
+    weigh::weigh_batch,
+};
 
 /// Engine that computes the updates of one policy and holds the optimizer's moments, on the CPU or
 /// on a GPU.
@@ -99,6 +102,22 @@ pub fn run<S: Step>(
     batches: &[PackedBatch],
     outcome: &mut UpdateStats,
 ) -> Result<()> {
+    pass(step, plan, batches, outcome)?;
+    if outcome.skipped.is_none() {
+        for _ in 1..plan.reuse.passes {
+            pass(step, plan, batches, &mut UpdateStats::default())?;
+        }
+    }
+    Ok(())
+}
+
+/// Computes gradients and takes one step of the optimizer, as long as the rule wants it.
+fn pass<S: Step>(
+    step: &mut S,
+    plan: &Plan,
+    batches: &[PackedBatch],
+    outcome: &mut UpdateStats,
+) -> Result<()> {
     let gradients = step.gradients(plan, batches, outcome)?;
     if outcome.stats.n_valid == 0 {
         outcome.skipped = Some("the batch has no valid token".to_owned());
@@ -119,12 +138,6 @@ pub fn run<S: Step>(
     let settings = scaled(&plan.optimizer, outcome.stats.step_scale);
     let norm = step.step(&settings, &gradients)?;
     outcome.grad_norm = finite("gradient norm", norm)?;
-    for _ in 1..plan.reuse.passes {
-        let mut again = UpdateStats::default();
-        let gradients = step.gradients(plan, batches, &mut again)?;
-        finite("loss", again.loss)?;
-        finite("gradient norm", step.step(&plan.optimizer, &gradients)?)?;
-    }
     Ok(())
 }
 

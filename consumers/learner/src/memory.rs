@@ -33,14 +33,16 @@ pub struct Memory {
 
 impl Memory {
     /// Predicts the memory of a learner that trains `config` as `training` says, in micro-batches
-    /// of at most `batch`, and stores one of `full_every` versions whole. If updates are computed on a GPU, the result is the host's memory; the
-    /// GPU's own memory is not predicted.
+    /// of at most `batch`, stores one of `full_every` versions whole, and has a penalty on the
+    /// distance from earlier versions if `penalized`. If updates are computed on a GPU, the result is
+    /// the host's memory; the GPU's own memory is not predicted.
     pub fn predict(
         config: &DecoderConfig,
         training: &Training,
         batch: BatchShape,
         device: Device,
         full_every: u64,
+        penalized: bool,
     ) -> Self {
         let lora = training.lora.as_ref();
         let needs = Footprint::of(config, lora, compute(training), batch);
@@ -58,7 +60,9 @@ impl Memory {
         } else {
             0
         };
-        let model = parameters + adapters + base;
+        // Reference, version before, and the version that becomes that one.
+        let anchors = if penalized { 3 * parameters } else { 0 };
+        let model = parameters + adapters + base + anchors;
         let amount = |name, bytes| MemoryUse { name, bytes };
         let resident = |name, bytes: u64| amount(name, bytes + bytes / ALLOCATOR_SLACK);
         if device != Device::Cpu {
@@ -81,6 +85,7 @@ impl Memory {
                 amount("moments_file", moments),
                 amount("masters_file", masters),
                 amount("delta_base", base),
+                amount("penalty_versions", anchors),
             ];
             return Self::of(items, phases);
         }
@@ -106,12 +111,13 @@ impl Memory {
             amount("moments_file", moments),
             amount("masters_file", masters),
             amount("delta_base", base),
+            amount("penalty_versions", anchors),
         ];
         Self::of(items, phases)
     }
 
     fn of(mut items: Vec<MemoryUse>, phases: Vec<MemoryUse>) -> Self {
-        let rare = ["masters_file", "delta_base"];
+        let rare = ["masters_file", "delta_base", "penalty_versions"];
         items.retain(|item| item.bytes > 0 || !rare.contains(&item.name));
         let peak_bytes = phases.iter().map(|phase| phase.bytes).max().unwrap_or(0);
         Self {

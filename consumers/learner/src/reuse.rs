@@ -17,15 +17,24 @@ use crate::{
 #[derive(Debug, Clone)]
 struct Kept {
     first_trained: UpdateNumber,
+    /// Place of the group in the plan of that update.
+    place: usize,
     /// Number of later updates that trained the group again.
     uses: u32,
     group: ReadyGroup,
+}
+
+impl Kept {
+    fn order(&self) -> (UpdateNumber, usize) {
+        (self.first_trained, self.place)
+    }
 }
 
 /// Group that is to be read again.
 #[derive(Debug)]
 struct Awaited {
     first_trained: UpdateNumber,
+    place: usize,
     uses: u32,
     group: PlannedGroup,
 }
@@ -33,7 +42,7 @@ struct Awaited {
 /// Groups that may be trained again.
 #[derive(Debug, Default)]
 pub(crate) struct ReuseWindow {
-    /// Groups in the order in which they were trained.
+    /// Groups in the order in which they were trained, which a choice depends on.
     kept: Vec<Kept>,
     /// Groups that plans before the checkpoint trained and whose records are to be read again.
     awaited: Vec<Awaited>,
@@ -56,11 +65,12 @@ impl ReuseWindow {
         if let Some(last) = plans.last() {
             let oldest = oldest_after(last);
             let of = |plan: &Plan| {
-                let own = plan.groups.clone().into_iter();
-                let update = plan.update();
-                own.filter(|group| group.source.is_none())
-                    .map(move |group| Awaited {
-                        first_trained: update,
+                let own = plan.groups.clone().into_iter().enumerate();
+                let first_trained = plan.update();
+                own.filter(|(_, group)| group.source.is_none())
+                    .map(move |(place, group)| Awaited {
+                        first_trained,
+                        place,
                         uses: uses_of(&group, plans),
                         group,
                     })
@@ -100,18 +110,21 @@ impl ReuseWindow {
     /// Takes a group that was read again. One that is not awaited, or has other content than its
     /// plan says, is left out.
     fn restore(&mut self, group: ReadyGroup) {
-        let place = self.awaited.iter().position(|awaited| {
+        let found = self.awaited.iter().position(|awaited| {
             awaited.group.records == group.planned.records
                 && awaited.group.content_sha256 == group.planned.content_sha256
         });
-        if let Some(place) = place {
-            let awaited = self.awaited.remove(place);
-            self.kept.push(Kept {
+        if let Some(found) = found {
+            let awaited = self.awaited.remove(found);
+            let kept = Kept {
                 first_trained: awaited.first_trained,
+                place: awaited.place,
                 uses: awaited.uses,
                 group,
-            });
-            self.kept.sort_by_key(|kept| kept.first_trained);
+            };
+            // Records of several partitions arrive in any order.
+            let before = |other: &Kept| other.order() < kept.order();
+            self.kept.insert(self.kept.partition_point(before), kept);
         }
     }
 
@@ -143,11 +156,12 @@ impl ReuseWindow {
             kept.uses += uses_of(&kept.group.planned, std::slice::from_ref(plan));
         }
         if plan.reuse.replay.is_some() {
-            let own = plan.groups.iter().zip(groups);
-            for (_, group) in own.filter(|(planned, _)| planned.source.is_none()) {
+            let own = plan.groups.iter().zip(groups).enumerate();
+            for (place, (_, group)) in own.filter(|(_, (planned, _))| planned.source.is_none()) {
                 change.enter.extend(&group.planned.records);
                 self.kept.push(Kept {
                     first_trained,
+                    place,
                     uses: 0,
                     group: group.clone(),
                 });

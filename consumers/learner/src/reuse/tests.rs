@@ -122,3 +122,37 @@ fn the_priority_sampler_weighs_by_reward_and_age() {
         assert!(off < 5.0 * expected.sqrt(), "{first}: {counts:?}");
     }
 }
+
+/// Checks that a restarted learner has the window of one that went on, whatever the order is in which
+/// its records arrive: the same groups in the same order, with the same numbers of uses.
+#[test]
+fn a_restored_window_is_the_one_that_was_lost() {
+    let groups = groups_of(6, |_| {});
+    let mut window = ReuseWindow::default();
+    let mut plans: Vec<Plan> = Vec::new();
+    for update in 0..3 {
+        let trained = groups[2 * update..2 * update + 2].to_vec();
+        let mut plan = Plan {
+            version: PolicyVersion(update as u64),
+            ..one(0, &groups, 2).0
+        };
+        plan.groups = trained.iter().map(|group| group.planned.clone()).collect();
+        let chosen = window.choose(plan.update(), 1, rule(Sampler::Newest, 2), 0);
+        plan.reused = chosen.into_iter().map(|(reused, _)| reused).collect();
+        window.advance(&plan, &trained);
+        plans.push(plan);
+    }
+    let held = |window: &ReuseWindow| -> Vec<_> {
+        let kept = window.kept.iter();
+        kept.map(|kept| (kept.order(), kept.uses, kept.group.planned.group.clone()))
+            .collect()
+    };
+    assert_eq!(held(&window).len(), 4);
+    assert!(held(&window).iter().any(|(_, uses, _)| *uses > 0));
+    let mut restored = ReuseWindow::after(&plans);
+    for group in groups.iter().rev() {
+        restored.restore(group.clone());
+    }
+    assert!(restored.awaited.is_empty());
+    assert_eq!(held(&restored), held(&window));
+}

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use vintage_control::{Plan, Reuse, Sampler};
+use vintage_control::{Reuse, Sampler};
 use vintage_settings::{KlConfig, LearnerConfig, ReincarnationConfig, ReplayConfig, SourceKind};
 
 use super::ways::elsewhere;
 use crate::devices::CpuOnly;
 use crate::learner::fixture::{
-    Logs, STEPS, begin, killed_at_every, log, outcome, replayed, run_in, run_process,
+    Logs, RunRecords, STEPS, begin, killed_at_every, log, outcome, replayed, run_in, run_process,
 };
 
 /// Update from which nothing is used again.
@@ -33,6 +33,19 @@ fn remix(learner: &mut LearnerConfig) {
         at: Some(REBORN),
         reset_optimizer: true,
     };
+}
+
+/// Returns what a learner leaves that was not killed.
+fn run_with(adjust: fn(&mut LearnerConfig)) -> RunRecords {
+    let log = log();
+    let folder = tempfile::tempdir().unwrap();
+    run_in(begin(folder.path()));
+    let logs = Logs {
+        adjust,
+        ..log.as_slice().into()
+    };
+    run_process(folder.path(), usize::MAX, logs).unwrap();
+    outcome(folder.path())
 }
 
 #[test]
@@ -79,7 +92,6 @@ fn killed_while_it_trains_groups_again_it_trains_those_it_would_have_trained() {
 /// Checks that the settings of reuse change the weights, each by itself.
 #[test]
 fn every_way_to_use_data_again_has_an_effect() {
-    let log = log();
     let ways: [fn(&mut LearnerConfig); 5] = [
         |_| {},
         |learner| learner.reuse = 2,
@@ -92,16 +104,7 @@ fn every_way_to_use_data_again_has_an_effect() {
             };
         },
     ];
-    let weights = ways.map(|adjust| {
-        let folder = tempfile::tempdir().unwrap();
-        run_in(begin(folder.path()));
-        let logs = Logs {
-            adjust,
-            ..log.as_slice().into()
-        };
-        run_process(folder.path(), usize::MAX, logs).unwrap();
-        outcome(folder.path()).2
-    });
+    let weights = ways.map(|adjust| run_with(adjust).2);
     let different: BTreeSet<_> = weights.iter().collect();
     assert_eq!(different.len(), ways.len());
 }
@@ -109,17 +112,7 @@ fn every_way_to_use_data_again_has_an_effect() {
 /// Checks that samplers keep to the window and choose as they say.
 #[test]
 fn samplers_choose_from_the_window() {
-    let log = log();
-    let plans_of = |adjust: fn(&mut LearnerConfig)| -> Vec<Plan> {
-        let folder = tempfile::tempdir().unwrap();
-        run_in(begin(folder.path()));
-        let logs = Logs {
-            adjust,
-            ..log.as_slice().into()
-        };
-        run_process(folder.path(), usize::MAX, logs).unwrap();
-        outcome(folder.path()).0
-    };
+    let plans_of = |adjust| run_with(adjust).0;
     let newest = plans_of(|learner| {
         learner.replay = ReplayConfig {
             share: 1.0 / 3.0,
