@@ -133,7 +133,7 @@ fn a_learner_takes_the_memory_that_was_predicted() -> Result<()> {
     let named = format!("model.path={}", path.display());
     let common = [
         named.as_str(),
-        "learner.steps=2",
+        "learner.steps=3",
         "learner.prompts_per_update=2",
         "learner.micro_batch_tokens=1024",
         "rollout.max_tokens=4",
@@ -147,6 +147,7 @@ fn a_learner_takes_the_memory_that_was_predicted() -> Result<()> {
         ("plain", &[][..]),
         ("recomputing", &["learner.recompute=true"]),
         ("adapters", &["learner.lora.rank=8"]),
+        ("penalty", &["learner.kl.beta=0.001"]),
         (
             "least",
             &[

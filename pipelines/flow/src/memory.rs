@@ -55,7 +55,8 @@ impl Prediction {
         let batch = batch(config, model, train);
         let (training, place) = (config.learner.training(), config.learner.device);
         let full_every = config.learner.publish.full_every;
-        let learner = Memory::predict(model, &training, batch, place, full_every);
+        let penalized = config.learner.kl.beta > 0.0;
+        let learner = Memory::predict(model, &training, batch, place, full_every, penalized);
         let rollout = &config.rollout;
         let generation = |prompts: usize, rows: usize, lengths: Option<Lengths>| {
             let longest = lengths.unwrap_or_default().longest;
