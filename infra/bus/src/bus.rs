@@ -9,6 +9,7 @@ use crate::{
     error::{Error, Result, code_of, is_connectivity, is_denial, is_refusal, reason_of},
     gate::Gate,
     mock::Mock,
+    openssl,
     readers::Readers,
     settings::Settings,
 };
@@ -85,11 +86,7 @@ impl Bus {
         mock: Option<Mock>,
         readers: Arc<Readers>,
     ) -> Self {
-        // OpenSSL is initialised here, before librdkafka does it. Otherwise OpenSSL would free its
-        // tables when the process exits, while clients that are destroyed on threads of their own
-        // may still be in a handshake (seen as SIGSEGV after the last line of output). This call
-        // leaves the tables alone.
-        openssl_sys::init();
+        openssl::keep_tables();
         Self {
             inner: Arc::new(Inner {
                 settings,

@@ -49,10 +49,10 @@ mod feed;
 mod gate;
 mod group;
 mod mock;
+mod openssl;
 mod partition;
 mod poll;
 mod producer;
-
 mod readers;
 mod rebalance;
 mod record;

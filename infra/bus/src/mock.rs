@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use crate::{
     error::{Error, Result},
     gate::Gate,
+    openssl,
     topics::TopicSpec,
 };
 
@@ -32,6 +33,7 @@ const THREAD: &str = "embedded-broker";
 impl Mock {
     /// Starts a cluster of one broker; returns its address too.
     pub(crate) async fn start() -> Result<(Self, String)> {
+        openssl::keep_tables();
         let (commands, received) = mpsc::channel();
         let (ready, started) = oneshot::channel();
         let failed = |reason: String| Error::Client {

@@ -3,11 +3,28 @@
 use std::{
     fmt::Write as _,
     io::{self, Write as _},
-    process::ExitCode,
 };
 use vintage_config::ConfigError;
 
 use vintage_control::Fault;
+
+/// Exit code of the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Code(u8);
+
+impl Code {
+    /// Ends the process with this code at once; whatever was printed must have been flushed.
+    ///
+    /// No exit handler and no destructor of a C library runs: clients of Kafka are destroyed on
+    /// threads of their own, and what a handler frees they may still use while the process ends.
+    pub(crate) fn leave(self) -> ! {
+        #[expect(unsafe_code, reason = "the standard library has no such function")]
+        // SAFETY: the function takes an integer by value and does not return.
+        unsafe {
+            libc::_exit(self.0.into())
+        }
+    }
+}
 
 /// Result of a command that ended without an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,22 +48,22 @@ pub(crate) enum Signal {
 
 impl Signal {
     /// Returns the exit code of a command that the signal ended, as shells give it.
-    pub(crate) fn code(self) -> u8 {
+    pub(crate) fn code(self) -> Code {
         match self {
-            Self::Interrupt => 130,
-            Self::Terminate => 143,
+            Self::Interrupt => Code(130),
+            Self::Terminate => Code(143),
         }
     }
 }
 
 impl CommandOutcome {
     /// Returns the exit code: 0, 3, 130 or 143.
-    pub(crate) fn code(self) -> ExitCode {
-        ExitCode::from(match self {
-            Self::Done => 0,
-            Self::Negative => 3,
+    pub(crate) fn code(self) -> Code {
+        match self {
+            Self::Done => Code(0),
+            Self::Negative => Code(3),
             Self::Interrupted(signal) => signal.code(),
-        })
+        }
     }
 }
 
@@ -74,33 +91,33 @@ impl Usage {
 }
 
 /// Prints an error to standard error and returns its exit code, 2 for wrong usage and 1 otherwise.
-pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
+pub(crate) fn report(error: &anyhow::Error) -> Code {
     // If standard error is closed, the exit code remains.
     let _unheard = io::stderr().write_all(message(error).as_bytes());
-    ExitCode::from(if is_usage(error) { 2 } else { 1 })
+    Code(if is_usage(error) { 2 } else { 1 })
 }
 
 /// Prints a message of clap: help to standard output, wrong usage (exit code 2) to standard error.
-pub(crate) fn clap_message(message: &clap::Error) -> ExitCode {
+pub(crate) fn clap_message(message: &clap::Error) -> Code {
     match message.print() {
         Err(error) if !message.use_stderr() && error.kind() != io::ErrorKind::BrokenPipe => {
             ended(CommandOutcome::Done, Some(&error))
         }
-        _ if message.use_stderr() => ExitCode::from(2),
+        _ if message.use_stderr() => Code(2),
         _ => CommandOutcome::Done.code(),
     }
 }
 
 /// Returns the exit code of a command that ended. If output was lost, prints that, and turns 0 into
 /// 1.
-pub(crate) fn ended(outcome: CommandOutcome, lost: Option<&io::Error>) -> ExitCode {
+pub(crate) fn ended(outcome: CommandOutcome, lost: Option<&io::Error>) -> Code {
     let Some(why) = lost else {
         return outcome.code();
     };
     let text = format!("error: cannot print to standard output: {why}; the output is incomplete\n");
     let _unheard = io::stderr().write_all(text.as_bytes());
     match outcome {
-        CommandOutcome::Done => ExitCode::from(1),
+        CommandOutcome::Done => Code(1),
         outcome => outcome.code(),
     }
 }
@@ -207,19 +224,17 @@ mod tests {
     fn a_pipe_that_broke_inside_is_an_error_like_any_other() {
         let closed = anyhow::Error::from(io::Error::from(io::ErrorKind::BrokenPipe));
         let code = report(&closed.context("the reward command ended"));
-        assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::from(1)));
+        assert_eq!(code, Code(1));
     }
 
     #[test]
     fn lost_output_fails_only_what_else_was_done() {
         let full = io::Error::from(io::ErrorKind::StorageFull);
-        let code = |outcome, lost| format!("{:?}", ended(outcome, lost));
-        let of = |code: u8| format!("{:?}", ExitCode::from(code));
-        assert_eq!(code(CommandOutcome::Done, None), of(0));
-        assert_eq!(code(CommandOutcome::Done, Some(&full)), of(1));
-        assert_eq!(code(CommandOutcome::Negative, Some(&full)), of(3));
+        assert_eq!(ended(CommandOutcome::Done, None), Code(0));
+        assert_eq!(ended(CommandOutcome::Done, Some(&full)), Code(1));
+        assert_eq!(ended(CommandOutcome::Negative, Some(&full)), Code(3));
         let interrupted = CommandOutcome::Interrupted(Signal::Interrupt);
-        assert_eq!(code(interrupted, Some(&full)), of(130));
+        assert_eq!(ended(interrupted, Some(&full)), Code(130));
     }
 
     #[test]

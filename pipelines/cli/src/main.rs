@@ -22,8 +22,6 @@ mod progress;
 mod shown;
 mod signals;
 
-use std::process::ExitCode;
-
 use anyhow::{Context as _, Result};
 use clap::Parser;
 
@@ -35,16 +33,14 @@ use self::{
     signals::{LET_GO, Signals},
 };
 
-fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+fn main() -> ! {
+    let code = match Cli::try_parse().map(start) {
+        Ok(Ok(outcome)) => exit::ended(outcome, output::lost()),
+        Ok(Err(error)) => exit::report(&error),
         // Requests for help and the version also arrive as errors.
-        Err(message) => return exit::clap_message(&message),
+        Err(message) => exit::clap_message(&message),
     };
-    match start(cli) {
-        Ok(outcome) => exit::ended(outcome, output::lost()),
-        Err(error) => exit::report(&error),
-    }
+    code.leave()
 }
 
 fn start(cli: Cli) -> Result<CommandOutcome> {

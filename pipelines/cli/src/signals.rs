@@ -72,6 +72,6 @@ impl Signals {
         // A verb that computes without a pause sees neither token.
         tokio::time::sleep(LET_GO).await;
         let signal = self.received().unwrap_or(Signal::Interrupt);
-        std::process::exit(signal.code().into());
+        signal.code().leave()
     }
 }
