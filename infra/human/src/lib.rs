@@ -8,6 +8,10 @@
 //! assert_eq!(vintage_human::one_line("1+1=\n2", 80), "1+1=⏎2");
 //! ```
 
+mod measured;
+
+pub use measured::Measured;
+
 /// Formats `1234567` as `1,234,567`.
 pub fn grouped(number: u64) -> String {
     let digits = number.to_string();

@@ -116,17 +116,18 @@ impl Progress {
             RunEvent::Learner(LearnerEvent::Rejected { groups, .. }) => {
                 self.pace.rejected += groups;
             }
-            RunEvent::Evaluated(evaluation) => {
-                self.pace.accuracy = Some(evaluation.sampled_accuracy);
+            RunEvent::Evaluated { result, measured } => {
+                let sampled = measured.value(result.sampled_accuracy);
                 if self.display == Display::Lines {
                     self.note(&format!(
-                        "version {}: {:.1} % of {} held-out prompts right ({:.1} % greedy)",
-                        evaluation.version,
-                        100.0 * evaluation.sampled_accuracy,
-                        evaluation.samples,
-                        100.0 * evaluation.greedy_accuracy,
+                        "version {}: {} {sampled} on {} held-out prompts (greedy {})",
+                        result.version,
+                        measured.name(),
+                        result.samples,
+                        measured.value(result.greedy_accuracy),
                     ));
                 }
+                self.pace.held_out = Some(format!("{} {sampled}", measured.name()));
             }
             RunEvent::Replayed { done, updates } => {
                 let far = format!("replayed {done}/{updates} updates");

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use tokio::sync::mpsc;
 use vintage_control::{CONTROL_FORMAT, EvaluationResult, Name, PolicyVersion};
+use vintage_human::Measured;
 use vintage_store::{Store, evaluation_path, write_evaluation};
 
 use crate::{
@@ -20,6 +21,8 @@ pub(crate) struct Evaluator {
     pub policy: Name,
     /// Store of the run, where results are written.
     pub store: Store,
+    /// Measure of the results.
+    pub measured: Measured,
     /// Receiver of the evaluator's events.
     pub events: Events,
 }
@@ -41,7 +44,11 @@ impl Evaluator {
             let _nobody_listens = self.events.send(begun);
             let evaluation = self.evaluate(version).await?;
             write_evaluation(&self.store, &evaluation).await?;
-            let _nobody_listens = self.events.send(RunEvent::Evaluated(evaluation));
+            let evaluated = RunEvent::Evaluated {
+                result: evaluation,
+                measured: self.measured,
+            };
+            let _nobody_listens = self.events.send(evaluated);
         }
         self.exam.close().await;
         Ok(())

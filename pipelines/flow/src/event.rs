@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use vintage_control::{EvaluationResult, PolicyVersion};
 use vintage_grants::ProducerView;
+use vintage_human::Measured;
 use vintage_learner::LearnerEvent;
 use vintage_rollout::ProducerEvent;
 
@@ -70,7 +71,12 @@ pub enum RunEvent {
         prompts: u64,
     },
     /// Result of a version's evaluation.
-    Evaluated(EvaluationResult),
+    Evaluated {
+        /// Values and number of prompts.
+        result: EvaluationResult,
+        /// Measure that the values are of.
+        measured: Measured,
+    },
     /// Standstill: the role makes no progress; the text says what it waits for.
     Standstill(String),
     /// Warning, as text.

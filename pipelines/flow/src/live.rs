@@ -96,10 +96,12 @@ impl Live {
                     quarantined: bad.clone(),
                 });
             }
-            RunEvent::Evaluated(result) => {
+            RunEvent::Evaluated { result, measured } => {
                 self.evaluated = Some(Evaluated {
                     version: result.version.0,
-                    accuracy: result.sampled_accuracy,
+                    measured: measured.name(),
+                    sampled: measured.value(result.sampled_accuracy),
+                    greedy: measured.value(result.greedy_accuracy),
                 });
             }
             RunEvent::Warning(line) => self.warn(line),

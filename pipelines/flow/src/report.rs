@@ -1,8 +1,8 @@
-//! `vintage report`: finds a run's store and has [`vintage_report`] write the page.
+//! `vintage report`: finds the stores of runs and has [`vintage_report`] write the page.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use vintage_report::WrittenReport;
+use vintage_report::{WrittenComparison, WrittenReport};
 
 use crate::{
     archive_source::archive_of_run,
@@ -30,6 +30,18 @@ pub async fn write_report(folder: &Path) -> Result<WrittenReport> {
     let archive = archive.as_ref();
     let archive = archive.map_or_else(|error| Err(error.to_string()), |(reader, _)| Ok(reader));
     Ok(vintage_report::write(folder, &store, archive).await?)
+}
+
+/// Writes one page that shows several runs side by side to `to`, and returns what it shows.
+///
+/// # Errors
+/// If a folder is not a run's, a record of it cannot be read, or the page cannot be written.
+pub async fn compare_runs(folders: &[PathBuf], to: &Path) -> Result<WrittenComparison> {
+    let mut runs = Vec::new();
+    for folder in folders {
+        runs.push((folder.as_path(), open_store(folder)?));
+    }
+    Ok(vintage_report::compare(&runs, to).await?)
 }
 
 impl From<vintage_report::Error> for Error {

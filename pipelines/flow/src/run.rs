@@ -199,6 +199,7 @@ pub(crate) async fn summarise(folder: &RunFolder, config: &RunConfig) -> Result<
         version,
         finished: version.0 >= config.learner.steps,
         evaluate_every: config.evaluation.every,
+        judged_by_program: config.rollout.is_judged_by_program(),
         tally: &tally,
         weights_sha256: manifest.weights_sha256,
         seconds: 0.0,

@@ -117,7 +117,7 @@ impl Standstill {
                 let what = format!("evaluating version {version} on {prompts} prompts");
                 self.evaluating = Some((what, now));
             }
-            RunEvent::Evaluated(_) => self.evaluating = None,
+            RunEvent::Evaluated { .. } => self.evaluating = None,
             RunEvent::Archived { records, bad } => {
                 if self.archiving.take(*records, bad) {
                     self.progressed(now);

@@ -25,6 +25,16 @@ pub struct Summary {
     pub initial_accuracy: Option<f64>,
     /// Sampled accuracy of the last evaluated version on held-out prompts.
     pub final_accuracy: Option<f64>,
+    /// Greedy accuracy of version 0 on held-out prompts; absent from summaries of earlier builds, as
+    /// are the next two.
+    #[serde(default)]
+    pub initial_greedy_accuracy: Option<f64>,
+    /// Greedy accuracy of the last evaluated version on held-out prompts.
+    #[serde(default)]
+    pub final_greedy_accuracy: Option<f64>,
+    /// True if a program gave the rewards: the accuracies are then mean rewards.
+    #[serde(default)]
+    pub judged_by_program: bool,
     /// Mean sampled accuracy over evaluations at multiples of `evaluation.every`.
     pub accuracy_auc: Option<f64>,
     /// Mean sampled accuracy over the last four evaluations, the "final" accuracy of the yardstick.
@@ -137,6 +147,10 @@ impl Totals {
     pub(crate) fn summary(&self, parts: &SummaryInputs<'_>) -> Summary {
         let share = |of: f64, all: f64| if all > 0.0 { of / all } else { 0.0 };
         let accuracy = |evaluation: &EvaluationResult| evaluation.sampled_accuracy;
+        let greedy = |evaluation: &EvaluationResult| evaluation.greedy_accuracy;
+        let first = self.evaluations.first();
+        let initial = first.filter(|first| first.version == PolicyVersion::ZERO);
+        let last = self.evaluations.last();
         let mean =
             |of: Vec<f64>| (!of.is_empty()).then(|| of.iter().sum::<f64>() / of.len() as f64);
         let regular = self.evaluations.iter().filter(|evaluation| {
@@ -154,12 +168,11 @@ impl Totals {
         Summary {
             updates: parts.version.0,
             finished: parts.finished,
-            initial_accuracy: self
-                .evaluations
-                .first()
-                .filter(|first| first.version == PolicyVersion::ZERO)
-                .map(accuracy),
-            final_accuracy: self.evaluations.last().map(accuracy),
+            initial_accuracy: initial.map(accuracy),
+            final_accuracy: last.map(accuracy),
+            initial_greedy_accuracy: initial.map(greedy),
+            final_greedy_accuracy: last.map(greedy),
+            judged_by_program: parts.judged_by_program,
             accuracy_auc: mean(regular.map(accuracy).collect()),
             accuracy_last4: mean(last4),
             eval_samples: self
@@ -192,6 +205,7 @@ pub(crate) struct SummaryInputs<'a> {
     pub(crate) version: PolicyVersion,
     pub(crate) finished: bool,
     pub(crate) evaluate_every: u64,
+    pub(crate) judged_by_program: bool,
     pub(crate) tally: &'a Tally,
     pub(crate) weights_sha256: Sha256,
     pub(crate) seconds: f64,

@@ -8,7 +8,10 @@ use plotters::{
     style::text_anchor::{HPos, Pos, VPos},
 };
 
-use super::ink::{Ink, adopt};
+use super::{
+    hover::{self, Band},
+    ink::{Ink, adopt},
+};
 
 /// Width of a drawing in SVG units; the page scales it.
 const WIDTH: u32 = 480;
@@ -122,7 +125,8 @@ type Failed = Box<dyn std::error::Error>;
 type Drawn = Result<String, Failed>;
 
 impl Curves {
-    pub(crate) fn draw(&self) -> Drawn {
+    /// Draws the curves, with `bands` of values for the pointer.
+    pub(crate) fn draw(&self, bands: &[Band]) -> Drawn {
         let values = || self.lines.iter().flat_map(|curve| curve.points.iter());
         let x = extent(values().map(|point| point.0)).unwrap_or(0.0..1.0);
         let heights = values()
@@ -136,7 +140,9 @@ impl Curves {
             // The tick at 0 is a sum of steps, with a rounding error.
             let rounding = 1e-9 * (y.end - y.start);
             let label = |y: f64| self.unit.write(if y.abs() < rounding { 0.0 } else { y });
-            return frame(UPDATE, x, y, (5, &label), |chart| self.onto(chart, Some));
+            return frame(UPDATE, x, y, (5, &label), bands, |chart| {
+                self.onto(chart, Some)
+            });
         }
         let y = log_extent(heights.chain(self.rule)).unwrap_or(-1.0..0.0);
         let (floor, decades) = (y.start, y.end - y.start);
@@ -148,7 +154,7 @@ impl Curves {
             5
         };
         let place = |y: f64| (y > 0.0).then(|| y.log10().max(floor));
-        frame(UPDATE, x, y, (labels, &label), |chart| {
+        frame(UPDATE, x, y, (labels, &label), bands, |chart| {
             self.onto(chart, place)
         })
     }
@@ -188,13 +194,15 @@ impl Curves {
 }
 
 impl Shares {
-    pub(crate) fn draw(&self) -> Drawn {
+    /// Draws the layers, with `bands` of values for the pointer.
+    pub(crate) fn draw(&self, bands: &[Band]) -> Drawn {
         let x = extent(self.x.iter().copied()).unwrap_or(0.0..1.0);
         frame(
             UPDATE,
             x,
             0.0..1.0,
             (5, &|y| Unit::Share.write(y)),
+            bands,
             |chart| {
                 let mut base = vec![0.0; self.x.len()];
                 for (ink, shares) in &self.layers {
@@ -217,13 +225,15 @@ impl Shares {
 }
 
 impl Bars {
-    pub(crate) fn draw(&self) -> Drawn {
+    /// Draws the bars, with `bands` of values for the pointer.
+    pub(crate) fn draw(&self, bands: &[Band]) -> Drawn {
         let ends = self.shown.iter().flat_map(|bar| [bar.start, bar.end]);
         let x = extent(ends).unwrap_or(0.0..1.0);
         let top = self.shown.iter().map(|bar| bar.height).fold(0.0, f64::max);
         let y = 0.0..if top > 0.0 { 1.06 * top } else { 1.0 };
         let gap = 0.08;
-        frame(self.x_label, x, y, (5, &|y| self.unit.write(y)), |chart| {
+        let label = |y| self.unit.write(y);
+        frame(self.x_label, x, y, (5, &label), bands, |chart| {
             chart.draw_series(self.shown.iter().map(|bar| {
                 let inset = gap * (bar.end - bar.start);
                 let corners = [(bar.start + inset, 0.0), (bar.end - inset, bar.height)];
@@ -243,10 +253,11 @@ fn frame(
     x: Range<f64>,
     y: Range<f64>,
     (y_labels, y_label): (usize, &dyn Fn(f64) -> String),
+    bands: &[Band],
     series: impl FnOnce(&mut Chart<'_, '_>) -> Result<(), Failed>,
 ) -> Drawn {
     let mut svg = String::new();
-    {
+    let over = {
         let area = SVGBackend::with_string(&mut svg, (WIDTH, HEIGHT)).into_drawing_area();
         let mut chart = ChartBuilder::on(&area)
             .margin_top(10)
@@ -275,8 +286,12 @@ fn frame(
         let corner = (WIDTH as i32 - 14, HEIGHT as i32 - 2);
         area.draw(&Text::new(x_label.to_owned(), corner, below))?;
         area.present()?;
-    }
-    Ok(adopt(&svg, WIDTH, HEIGHT))
+        let (_, vertical) = chart.plotting_area().get_pixel_range();
+        let floor = chart.y_range().start;
+        let across = |x| chart.backend_coord(&(x, floor)).0;
+        hover::draw(bands, across, (vertical.start, vertical.end))
+    };
+    Ok(adopt(&svg, &over, WIDTH, HEIGHT))
 }
 
 /// Returns the smallest and largest value, at least 1 apart if they are equal; `None` if there are

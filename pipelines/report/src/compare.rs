@@ -15,8 +15,9 @@ use crate::{
     series::finite,
 };
 
-/// Colours of learners in the charts; further learners are in the table only.
-const INKS: [Ink; 4] = [Ink::First, Ink::Second, Ink::Third, Ink::Fourth];
+/// Colours of series in the charts; further ones are in the table only.
+pub(crate) const INKS: [Ink; 4] = [Ink::First, Ink::Second, Ink::Third, Ink::Fourth];
+
 /// Adds the table of learners to the page.
 pub(crate) fn section(page: &mut String, learners: &[Contender]) {
     if learners.is_empty() {
@@ -59,53 +60,81 @@ pub(crate) fn section(page: &mut String, learners: &[Contender]) {
     page.push_str("</tbody></table>\n</section>\n");
 }
 
+/// Results under a name, to be drawn beside others.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Side<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) results: &'a [UpdateResult],
+}
+
 /// Draws the charts that compare the first four learners, one colour each.
 pub(crate) fn figures(learners: &[Contender]) -> Result<Vec<Figure>> {
-    if learners.is_empty() {
+    let sides: Vec<_> = learners
+        .iter()
+        .map(|one| Side {
+            name: one.learner.as_str(),
+            results: &one.results,
+        })
+        .collect();
+    if sides.is_empty() {
         return Ok(Vec::new());
     }
+    side_by_side(&sides, "learner")
+}
+
+/// Draws the charts that compare the first four of several series of updates, one colour each;
+/// `kind` names what they are of.
+pub(crate) fn side_by_side(sides: &[Side<'_>], kind: &str) -> Result<Vec<Figure>> {
     let chart = |title, what: &str, unit, of: fn(&UpdateResult) -> f64| {
-        let points = |one: &Contender| {
-            let results = one.results.iter();
+        let points = |side: &Side<'_>| {
+            let results = side.results.iter();
             finite(results.map(|result| (result.version.0 as f64, of(result))))
         };
         let lines: Vec<_> = INKS
             .into_iter()
-            .zip(learners)
-            .map(|(ink, one)| (ink, one.learner.as_str(), points(one)))
+            .zip(sides)
+            .map(|(ink, side)| (ink, side.name, points(side)))
             .collect();
-        let left_out = learners.len().saturating_sub(INKS.len());
-        let more = if left_out > 0 {
-            format!(" The table above has {left_out} more.")
-        } else {
-            String::new()
-        };
-        curves(title, format!("{what}{more}"), unit, &lines)
+        let more = more(sides.len());
+        curves(
+            format!("{title} by {kind}"),
+            format!("{what}{more}"),
+            unit,
+            &lines,
+        )
     };
     Ok(vec![
         chart(
-            "Reward by learner",
+            "Reward",
             "Mean reward of the rollouts each update trained on.",
             Unit::Number,
             |result| result.reward,
         )?,
         chart(
-            "Clip fraction by learner",
+            "Clip fraction",
             "Share of tokens that got no gradient.",
             Unit::Share,
             |result| result.clip_fraction,
         )?,
         chart(
-            "Divergence by learner",
+            "Divergence",
             "Mean of log behaviour minus log new probability, in nats.",
             Unit::Number,
             |result| result.kl,
         )?,
         chart(
-            "Entropy by learner",
+            "Entropy",
             "Mean entropy on the tokens trained on, in nats.",
             Unit::Number,
             |result| result.entropy,
         )?,
     ])
+}
+
+/// Tells how many of `all` series are in the table only; empty if all are drawn.
+pub(crate) fn more(all: usize) -> String {
+    match all.saturating_sub(INKS.len()) {
+        0 => String::new(),
+        left_out => format!(" The table above has {left_out} more."),
+    }
 }

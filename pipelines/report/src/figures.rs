@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use vintage_control::UpdateResult;
+use vintage_control::{EvaluationResult, UpdateResult};
+use vintage_human::Measured;
 
 use crate::error::{Error, Result};
 use crate::{
     chart::{Bar, Bars, Curve, Curves, Look, Shares, Unit},
+    hover,
     ink::Ink,
     record::RunRecord,
     series::{Points, finite, rate, thin, thin_largest, trend, window},
@@ -19,7 +21,7 @@ const BARS: u64 = 40;
 
 /// Chart with its title, caption and legend.
 pub(crate) struct Figure {
-    pub(crate) title: &'static str,
+    pub(crate) title: String,
     /// Caption below the title.
     pub(crate) note: String,
     /// Colours and names of the curves or layers.
@@ -43,8 +45,8 @@ pub(crate) fn figures(record: &RunRecord) -> Result<Vec<Figure>> {
     let algorithm = record.setting("algorithm");
     let m2po = algorithm.is_none_or(|rule| rule.contains("m2po"));
     // A run without evaluations has no chart of accuracy.
-    let evaluated = !record.evaluations.is_empty();
-    let accuracy = evaluated.then(|| accuracy(record)).transpose()?;
+    let has_evaluations = !record.evaluations.is_empty();
+    let accuracy = has_evaluations.then(|| accuracy(record)).transpose()?;
     let always = [
         curves(
             "Reward",
@@ -124,7 +126,7 @@ pub(crate) fn drawn(
 
 /// Draws curves over updates: the raw values in a pale line, and their trend on top.
 pub(crate) fn curves(
-    title: &'static str,
+    title: impl Into<String>,
     note: String,
     unit: Unit,
     lines: &[(Ink, &str, Points)],
@@ -137,6 +139,7 @@ pub(crate) fn curves(
         title,
         note,
         lines,
+        "update",
         &Curves {
             unit,
             log: false,
@@ -169,13 +172,27 @@ fn with_trend(ink: Ink, points: &[(f64, f64)]) -> Vec<Curve> {
     ]
 }
 
-fn figure(
-    title: &'static str,
+/// Puts curves together with their legend and the values for the pointer. `counted` is what the
+/// horizontal axis counts, in the singular.
+pub(crate) fn figure(
+    title: impl Into<String>,
     note: String,
     lines: &[(Ink, &str, Points)],
+    counted: &str,
     curves: &Curves,
 ) -> Result<Figure> {
+    let title = title.into();
     let empty = lines.iter().all(|(_, _, points)| points.is_empty());
+    let named: Vec<_> = lines
+        .iter()
+        .map(|(_, name, points)| (*name, points))
+        .collect();
+    let bands = hover::bands(counted, curves.unit, &named);
+    let svg = if empty {
+        None
+    } else {
+        Some(drawn(&title, curves.draw(&bands))?)
+    };
     Ok(Figure {
         title,
         note,
@@ -183,43 +200,57 @@ fn figure(
             .iter()
             .map(|(ink, name, _)| (*ink, (*name).to_owned()))
             .collect(),
-        svg: if empty {
-            None
-        } else {
-            Some(drawn(title, curves.draw())?)
-        },
+        svg,
     })
 }
 
 fn accuracy(record: &RunRecord) -> Result<Figure> {
-    let of = |value: fn(&vintage_control::EvaluationResult) -> f64| -> Points {
-        finite(
-            record
-                .evaluations
-                .iter()
-                .map(|at| (at.version.0 as f64, value(at))),
-        )
-    };
+    let of = |value: fn(&EvaluationResult) -> f64| evaluated(&record.evaluations, value);
     let lines = [
-        (
-            Ink::Second,
-            "greedy",
-            of(|evaluation| evaluation.greedy_accuracy),
-        ),
+        (Ink::Second, "greedy", of(|one| one.greedy_accuracy)),
         (
             Ink::First,
             "sampled at temperature 1",
-            of(|evaluation| evaluation.sampled_accuracy),
+            of(|one| one.sampled_accuracy),
         ),
     ];
-    let samples = record
-        .evaluations
-        .last()
-        .map_or(0, |evaluation| evaluation.samples);
+    let samples = record.evaluations.last().map_or(0, |last| last.samples);
+    let (title, what) = match record.measured() {
+        Measured::Accuracy => ("Accuracy", "Share of right answers"),
+        Measured::MeanReward => ("Held-out reward", "Mean reward"),
+    };
+    let note =
+        format!("{what} on {samples} held-out prompts. Version N is what updates 0 to N − 1 made.");
+    evaluations(title, note, record.measured(), &lines)
+}
+
+/// Returns one number of each evaluation, by version.
+pub(crate) fn evaluated(
+    evaluations: &[EvaluationResult],
+    value: fn(&EvaluationResult) -> f64,
+) -> Points {
+    finite(
+        evaluations
+            .iter()
+            .map(|at| (at.version.0 as f64, value(at))),
+    )
+}
+
+/// Draws curves over evaluated versions, with a dot for each evaluation.
+pub(crate) fn evaluations(
+    title: impl Into<String>,
+    note: String,
+    measured: Measured,
+    lines: &[(Ink, &str, Points)],
+) -> Result<Figure> {
+    let (unit, reach) = match measured {
+        Measured::Accuracy => (Unit::Share, vec![0.0, 1.0]),
+        Measured::MeanReward => (Unit::Number, vec![0.0]),
+    };
     let curves = Curves {
-        unit: Unit::Share,
+        unit,
         log: false,
-        reach: vec![0.0, 1.0],
+        reach,
         rule: None,
         lines: lines
             .iter()
@@ -230,14 +261,7 @@ fn accuracy(record: &RunRecord) -> Result<Figure> {
             })
             .collect(),
     };
-    let program = record.setting("rollout.reward.command");
-    let what = match program {
-        None | Some("[]") => "Share of right answers",
-        Some(_) => "Mean reward",
-    };
-    let note =
-        format!("{what} on {samples} held-out prompts. Version N is what updates 0 to N − 1 made.");
-    figure("Accuracy", note, &lines, &curves)
+    figure(title, note, lines, "version", &curves)
 }
 
 fn second_moment(before: &Points, after: &Points, tau: Option<f64>, m2po: bool) -> Result<Figure> {
@@ -274,7 +298,7 @@ fn second_moment(before: &Points, after: &Points, tau: Option<f64>, m2po: bool) 
         format!("; the dashed line is its budget τ = {tau}")
     });
     let note = format!("Second moment of the log-ratio over the trust-region tokens{budget}.");
-    let mut figure = figure("M2", note, &lines, &curves)?;
+    let mut figure = figure("M2", note, &lines, "update", &curves)?;
     if rule.is_some() {
         figure.legend.push((Ink::Rule, "τ".to_owned()));
     }
@@ -347,7 +371,7 @@ fn staleness_over_updates(mean: &Points, max: &Points, age: Age) -> Result<Figur
         Age::Staleness => "Staleness over the run",
         Age::Lag => "Lag over the run",
     };
-    figure(title, age.note().to_owned(), &lines, &curves)
+    figure(title, age.note().to_owned(), &lines, "update", &curves)
 }
 
 fn staleness_histogram(results: &[UpdateResult]) -> Result<Figure> {
@@ -362,13 +386,19 @@ fn staleness_histogram(results: &[UpdateResult]) -> Result<Figure> {
     for (staleness, count) in tokens {
         *bars.entry(staleness / width).or_default() += count;
     }
+    let of_all = |count: u64| count as f64 / all.max(1) as f64;
+    let age = Age::of(results).name();
+    let bands: Vec<_> = bars
+        .iter()
+        .map(|(bar, count)| hover::range(age, bar * width, width, &[("of tokens", of_all(*count))]))
+        .collect();
     let bars = bars.into_iter().map(|(bar, count)| {
         let start = (bar * width) as f64 - 0.5;
         Bar {
             ink: Ink::First,
             start,
             end: start + width as f64,
-            height: count as f64 / all.max(1) as f64,
+            height: of_all(count),
         }
     });
     let (title, x_label) = match Age::of(results) {
@@ -381,16 +411,13 @@ fn staleness_histogram(results: &[UpdateResult]) -> Result<Figure> {
         shown: bars.collect(),
     };
     Ok(Figure {
-        title,
-        note: format!(
-            "Share of all tokens trained on, by their {} when they were.",
-            Age::of(results).name()
-        ),
+        title: title.to_owned(),
+        note: format!("Share of all tokens trained on, by their {age} when they were."),
         legend: Vec::new(),
         svg: if all == 0 {
             None
         } else {
-            Some(drawn(title, chart.draw())?)
+            Some(drawn(title, chart.draw(&bands))?)
         },
     })
 }
@@ -422,7 +449,8 @@ fn throughput(
         rule: None,
         lines: vec![curve],
     };
-    let mut figure = figure(title, note.to_owned(), &[(Ink::Third, "", points)], &curves)?;
+    let lines = [(Ink::Third, "a second:", points)];
+    let mut figure = figure(title, note.to_owned(), &lines, "update", &curves)?;
     figure.legend.clear();
     Ok(figure)
 }
@@ -454,18 +482,27 @@ fn idle(results: &[UpdateResult]) -> Result<Figure> {
             })
             .collect(),
     };
+    let along = |i: usize| {
+        stretches
+            .iter()
+            .map(|stretch| (stretch.0, stretch.1[i]))
+            .collect()
+    };
+    let parts: [Points; 3] = [along(0), along(1), along(2)];
+    let named: Vec<_> = names.into_iter().zip(&parts).collect();
+    let bands = hover::bands("update", Unit::Share, &named);
     let title = "Where the learner's time went";
     let waited: f64 = results.iter().map(|result| result.wait_seconds).sum();
     let all: f64 = results.iter().map(seconds).sum();
     let idle = if all > 0.0 { 100.0 * waited / all } else { 0.0 };
     Ok(Figure {
-        title,
+        title: title.to_owned(),
         note: format!("Idle for {idle:.0} % of the time."),
         legend: layers.into_iter().zip(names.map(str::to_owned)).collect(),
         svg: if stretches.is_empty() {
             None
         } else {
-            Some(drawn(title, shares.draw())?)
+            Some(drawn(title, shares.draw(&bands))?)
         },
     })
 }

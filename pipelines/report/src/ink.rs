@@ -54,8 +54,9 @@ impl Ink {
 }
 
 /// Converts a drawn chart for use inside the page: replaces placeholder colours by CSS variables,
-/// and removes the font, the fixed size and the XML namespace, which HTML does not need.
-pub(crate) fn adopt(svg: &str, width: u32, height: u32) -> String {
+/// removes the font, the fixed size and the XML namespace, which HTML does not need, and puts `over`
+/// on top.
+pub(crate) fn adopt(svg: &str, over: &str, width: u32, height: u32) -> String {
     let start = svg.find("<svg").unwrap_or(0);
     let body = svg[start..]
         .find('>')
@@ -65,6 +66,10 @@ pub(crate) fn adopt(svg: &str, width: u32, height: u32) -> String {
         let RGBColor(r, g, b) = ink.placeholder();
         out = out.replace(&format!("#{r:02X}{g:02X}{b:02X}"), ink.variable());
     }
-    out.replace(" font-family=\"sans-serif\"", "")
-        .replace(" opacity=\"1\"", "")
+    let mut out = out
+        .replace(" font-family=\"sans-serif\"", "")
+        .replace(" opacity=\"1\"", "");
+    let end = out.rfind("</svg>").unwrap_or(out.len());
+    out.insert_str(end, over);
+    out
 }

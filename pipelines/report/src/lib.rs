@@ -1,8 +1,9 @@
 //! Report of a run as one self-contained HTML file, `report.html`.
 //!
 //! Where to begin reading: `record.rs` reads the run's records, `fairness.rs` compares what producers
-//! made with what trained, `figures.rs` chooses the charts, `chart.rs` draws them, `page.rs` puts the
-//! page together.
+//! made with what trained, `figures.rs` chooses the charts, `chart.rs` draws them, `hover.rs`
+//! gives their values to the pointer, `page.rs` puts the page together; `runs.rs` makes a page of
+//! several runs.
 //!
 //! ```
 //! use vintage_archive::Reader;
@@ -34,12 +35,14 @@ mod engines;
 mod error;
 mod fairness;
 mod figures;
+mod hover;
 mod html;
 mod ink;
 mod numbered;
 mod page;
 mod producers;
 mod record;
+mod runs;
 mod samples;
 mod series;
 mod summary;
@@ -62,6 +65,7 @@ pub use self::{
     error::{Error, Result},
     fairness::{Amount, Compared, Distribution, ProducerFigures, Producers, bias::Bias},
     page::STYLE,
+    runs::{ComparedRun, HeldOut, WrittenComparison, compare},
     summary::{SUMMARY_FILE, read_summary},
 };
 
@@ -99,23 +103,7 @@ pub async fn write(
     let record = RunRecord::read(folder, store, archive).await?;
     let page = page::render(&record)?;
     let path = folder.join("report.html");
-    let io = |attempted, path: &Path| {
-        let path = path.to_owned();
-        move |source| Error::Io {
-            attempted,
-            path,
-            source,
-        }
-    };
-    // A staging file of its own, so that two reports at the same time do not disturb each other.
-    let staged = tempfile::Builder::new()
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
-        .tempfile_in(folder)
-        .map_err(io("write", &path))?;
-    std::fs::write(staged.path(), &page).map_err(io("write", staged.path()))?;
-    staged
-        .persist(&path)
-        .map_err(|error| io("write", &path)(error.error))?;
+    page::persist(&page, &path)?;
     Ok(WrittenReport {
         path,
         updates: record.results.len() as u64,

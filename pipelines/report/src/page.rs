@@ -1,10 +1,10 @@
 //! Report page: summary tiles, charts, account of the groups, settings.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, path::Path};
 
 use serde_json::Value;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::{
     chart::number,
     compare, engines,
@@ -22,14 +22,7 @@ pub const STYLE: &str = include_str!("page.css");
 /// Renders the whole page.
 pub(crate) fn render(record: &RunRecord) -> Result<String> {
     let mut page = String::with_capacity(256 << 10);
-    let name = Escaped(&record.name);
-    let _ = write!(
-        page,
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta name=\"color-scheme\" content=\"light dark\">\n\
-         <title>{name} · vintage</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n"
-    );
+    begin(&mut page, &record.name);
     head(&mut page, record);
     tiles(&mut page, record);
     page.push_str("<section class=\"charts\" aria-label=\"charts\">\n");
@@ -49,8 +42,48 @@ pub(crate) fn render(record: &RunRecord) -> Result<String> {
     account(&mut page, record);
     rollouts(&mut page, record)?;
     settings(&mut page, record);
-    page.push_str("</main>\n</body>\n</html>\n");
+    end(&mut page);
     Ok(page)
+}
+
+/// Begins a page of its own, with a title in the head.
+pub(crate) fn begin(page: &mut String, title: &str) {
+    let title = Escaped(title);
+    let _ = write!(
+        page,
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <meta name=\"color-scheme\" content=\"light dark\">\n\
+         <title>{title} · vintage</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n"
+    );
+}
+
+/// Ends a page.
+pub(crate) fn end(page: &mut String) {
+    page.push_str("</main>\n</body>\n</html>\n");
+}
+
+/// Writes a finished page, all of it or nothing.
+pub(crate) fn persist(page: &str, to: &Path) -> Result<()> {
+    let io = |attempted, path: &Path| {
+        let path = path.to_owned();
+        move |source| Error::Io {
+            attempted,
+            path,
+            source,
+        }
+    };
+    let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty());
+    // A staging file of its own, so that two reports at the same time do not disturb each other.
+    let staged = tempfile::Builder::new()
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
+        .tempfile_in(folder.unwrap_or(Path::new(".")))
+        .map_err(io("write", to))?;
+    std::fs::write(staged.path(), page).map_err(io("write", staged.path()))?;
+    staged
+        .persist(to)
+        .map_err(|error| io("write", to)(error.error))?;
+    Ok(())
 }
 
 fn head(page: &mut String, record: &RunRecord) {
@@ -125,16 +158,17 @@ fn tiles(page: &mut String, record: &RunRecord) {
 
     page.push_str("<section class=\"tiles\" aria-label=\"summary\">\n");
     if let (Some(first), Some(last)) = (record.evaluations.first(), record.evaluations.last()) {
-        let percent = |share: f64| format!("{:.1} %", 100.0 * share);
-        let gain = 100.0 * (last.sampled_accuracy - first.sampled_accuracy);
+        let measured = record.measured();
+        let [greedy, before] = [last.greedy_accuracy, first.sampled_accuracy];
         tile(
             page,
-            "accuracy, held out",
-            &percent(last.sampled_accuracy),
+            &format!("{}, held out", measured.name()),
+            &measured.value(last.sampled_accuracy),
             &format!(
-                "{gain:+.1} points from {} at version {}",
-                percent(first.sampled_accuracy),
+                "{} at version {}; greedy {}",
+                measured.value(before),
                 first.version,
+                measured.value(greedy),
             ),
         );
     }
@@ -194,7 +228,7 @@ fn tile(page: &mut String, name: &str, value: &str, note: &str) {
     );
 }
 
-fn clock(seconds: f64) -> String {
+pub(crate) fn clock(seconds: f64) -> String {
     let whole = seconds.round() as u64;
     match whole {
         0..60 => format!("{seconds:.1} s"),
@@ -203,7 +237,7 @@ fn clock(seconds: f64) -> String {
     }
 }
 
-fn chart(page: &mut String, figure: &Figure) {
+pub(crate) fn chart(page: &mut String, figure: &Figure) {
     let Figure {
         title,
         note,

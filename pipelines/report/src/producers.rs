@@ -13,6 +13,7 @@ use crate::{
         histogram::Histogram,
     },
     figures::{Age, Figure, drawn},
+    hover,
     html::Escaped,
     ink::Ink,
 };
@@ -267,12 +268,19 @@ pub(crate) fn figure(lengths: &Pair<Histogram>) -> Result<Figure> {
     let last = end / width;
     let sides = [(Ink::Second, produced), (Ink::First, trained)];
     let mut bars = Vec::new();
+    let mut heights = Vec::new();
     for (side, (ink, histogram)) in (0..).zip(sides) {
         let mut counts: BTreeMap<u64, u64> = (0..=last).map(|range| (range, 0)).collect();
         for (length, count) in histogram.middles() {
             *counts.entry((length / width).min(last)).or_default() += count;
         }
         let all = histogram.count().max(1) as f64;
+        heights.push(
+            counts
+                .values()
+                .map(|count| *count as f64 / all)
+                .collect::<Vec<_>>(),
+        );
         bars.extend(counts.into_iter().map(|(range, count)| {
             let start = (range * width) as f64 - 0.5;
             let half = width as f64 / 2.0;
@@ -298,8 +306,16 @@ pub(crate) fn figure(lengths: &Pair<Histogram>) -> Result<Figure> {
         unit: Unit::Share,
         shown: bars,
     };
+    let both = heights[0].iter().zip(&heights[1]);
+    let bands: Vec<_> = (0..)
+        .zip(both)
+        .map(|(range, (produced, trained))| {
+            let shares = [("produced", *produced), ("trained", *trained)];
+            hover::range("tokens", range * width, width, &shares)
+        })
+        .collect();
     Ok(Figure {
-        title,
+        title: title.to_owned(),
         note: format!(
             "Share of the rollouts produced, and of those trained, by their length.{longer}"
         ),
@@ -310,7 +326,7 @@ pub(crate) fn figure(lengths: &Pair<Histogram>) -> Result<Figure> {
         svg: if produced.count() == 0 {
             None
         } else {
-            Some(drawn(title, chart.draw())?)
+            Some(drawn(title, chart.draw(&bands))?)
         },
     })
 }

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use vintage_archive::Reader;
 use vintage_config::{Recorded, read_recorded};
 use vintage_control::{EvaluationResult, UpdateResult};
+use vintage_human::Measured;
 use vintage_store::Store;
 
 use crate::{
@@ -53,6 +54,13 @@ impl RunRecord {
     /// Returns a setting as text, without the quotes of a string; `None` if it is not set.
     pub(crate) fn setting(&self, name: &str) -> Option<&str> {
         setting(&self.settings, name)
+    }
+
+    /// Name of what evaluations measure: a share of right answers, unless a program gives rewards.
+    pub(crate) fn measured(&self) -> Measured {
+        let programs = ["rollout.reward.command", "rollout.environment.command"];
+        let is_set = |program| self.setting(program).is_some_and(|command| command != "[]");
+        Measured::of(programs.into_iter().any(is_set))
     }
 
     /// Reads the records of a run; `archive` is the reader of its rollouts, or the reason for which

@@ -311,3 +311,71 @@ fn updates_without_a_result_are_told() {
     results.remove(2);
     assert_eq!(super::missing(&results), [UpdateNumber(2)]);
 }
+
+#[tokio::test]
+async fn runs_stand_side_by_side_with_the_settings_that_differ() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (a, b) = (folder.path().join("a"), folder.path().join("b"));
+    run(&a, 100);
+    run_with(
+        &b,
+        60,
+        &["algorithm=grpo", "rollout.reward.command=[\"score\"]"],
+    );
+    let open = |path: &Path| Store::open(&path.to_string_lossy()).expect("a store");
+    let runs = [(a.as_path(), open(&a)), (b.as_path(), open(&b))];
+    let to = folder.path().join("page.html");
+    let written = compare(&runs, &to).await.expect("a page");
+    let names: Vec<_> = written.runs.iter().map(|run| run.name.as_str()).collect();
+    assert_eq!(names, ["a", "b"]);
+    assert_eq!(
+        (written.runs[0].updates, written.runs[1].updates),
+        (100, 60)
+    );
+    let held_out: Vec<_> = written.runs.iter().filter_map(|run| run.held_out).collect();
+    assert_eq!(held_out[0].greedy(), "100.0 % → 100.0 %");
+    assert_eq!(held_out[1].greedy(), "1.000 → 1.000", "a program judged");
+    let keys: Vec<_> = written.settings.keys().map(String::as_str).collect();
+    assert_eq!(keys, ["algorithm", "rollout.reward.command"]);
+    assert_eq!(
+        written.settings["algorithm"],
+        [Some("m2po".to_owned()), Some("grpo".to_owned())]
+    );
+
+    let page = std::fs::read_to_string(&to).expect("written");
+    assert!(!page.contains("<script") && !page.contains("#0100") && !page.contains("src="));
+    assert_eq!(page.matches("<svg").count(), 6);
+    // Values are there for the pointer, of both runs where both have some.
+    assert!(
+        page.contains("<title>updates 0 to 2\na "),
+        "no values for the pointer"
+    );
+    assert!(page.contains("<title>version 0\na 0.29\nb 0.29</title>"));
+}
+
+#[tokio::test]
+async fn runs_of_one_name_are_told_apart_by_their_folders() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let runs = ["x/one", "y/one"].map(|name| folder.path().join(name));
+    let open = |path: &std::path::PathBuf| {
+        run(path, 1);
+        Store::open(&path.to_string_lossy()).expect("a store")
+    };
+    let opened: Vec<_> = runs
+        .iter()
+        .map(|path| (path.as_path(), open(path)))
+        .collect();
+    let to = folder.path().join("page.html");
+    let written = compare(&opened, &to).await.expect("a page");
+    let names = written
+        .runs
+        .iter()
+        .map(|run| std::path::PathBuf::from(&run.name));
+    assert_eq!(names.collect::<Vec<_>>(), runs);
+    assert!(written.settings.is_empty());
+    assert!(
+        std::fs::read_to_string(&to)
+            .expect("written")
+            .contains("<p>None.</p>")
+    );
+}

@@ -64,6 +64,11 @@ impl Default for RolloutConfig {
 }
 
 impl RolloutConfig {
+    /// Returns true if a program of the user gives the rewards, which may then be any numbers.
+    pub fn is_judged_by_program(&self) -> bool {
+        !self.reward.command.is_empty() || self.environment.is_set()
+    }
+
     /// Finds every value out of range.
     pub fn violations(&self) -> Vec<Violation> {
         let mut problems = Problems::default();

@@ -186,6 +186,7 @@ pub(super) const ARROWS: &[(&str, &[&str])] = &[
             "archive",
             "config",
             "audit",
+            "report",
             "flow",
             "bench",
             "experiment",

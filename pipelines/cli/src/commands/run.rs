@@ -1,6 +1,6 @@
 //! `vintage run`: trains with all roles in one process.
 use std::path::{Path, PathBuf};
-use vintage_human::grouped;
+use vintage_human::{Measured, grouped};
 
 use anyhow::{Context as _, Result};
 use vintage_flow::{Summary, config_file, write_report};
@@ -60,7 +60,6 @@ fn new_folder() -> PathBuf {
 }
 
 fn text(summary: &Summary, out: &Path) -> String {
-    let percent = |share: f64| format!("{:.1} %", 100.0 * share);
     let state = if summary.finished {
         String::new()
     } else {
@@ -70,18 +69,7 @@ fn text(summary: &Summary, out: &Path) -> String {
         )
     };
     let mut lines = vec![("updates", format!("{}{state}", grouped(summary.updates)))];
-    if let (Some(first), Some(last)) = (summary.initial_accuracy, summary.final_accuracy) {
-        lines.push((
-            "accuracy",
-            format!(
-                "{} → {} ({:+.1} points, {} held-out prompts)",
-                percent(first),
-                percent(last),
-                100.0 * (last - first),
-                summary.eval_samples
-            ),
-        ));
-    }
+    lines.extend(held_out(summary));
     lines.extend([
         (
             "staleness",
@@ -114,6 +102,36 @@ fn text(summary: &Summary, out: &Path) -> String {
     let warned = summary.warnings.iter().map(|why| ("warning", why));
     lines.extend(waited.chain(warned).map(|(name, why)| (name, why.clone())));
     columns(lines)
+}
+
+/// Formats what sampling and what the likeliest completions reach on held-out prompts.
+fn held_out(summary: &Summary) -> Vec<(&'static str, String)> {
+    let measured = Measured::of(summary.judged_by_program);
+    let both = |first, last| {
+        format!(
+            "{} → {} ({}",
+            measured.value(first),
+            measured.value(last),
+            measured.change(last - first)
+        )
+    };
+    let mut lines = Vec::new();
+    if let (Some(first), Some(last)) = (summary.initial_accuracy, summary.final_accuracy) {
+        let prompts = summary.eval_samples;
+        let value = format!(
+            "{}, {prompts} held-out prompts, sampled)",
+            both(first, last)
+        );
+        lines.push((measured.name(), value));
+    }
+    let greedy = (
+        summary.initial_greedy_accuracy,
+        summary.final_greedy_accuracy,
+    );
+    if let (Some(first), Some(last)) = greedy {
+        lines.push(("greedy", both(first, last) + ")"));
+    }
+    lines
 }
 
 fn groups(summary: &Summary) -> String {

@@ -14,7 +14,7 @@ const LEAST: usize = 8;
 pub(super) struct Pace {
     pub(super) steps: u64,
     pub(super) rejected: u64,
-    pub(super) accuracy: Option<f64>,
+    pub(super) held_out: Option<String>,
     /// Number of groups published by a producer in this process.
     pub(super) groups: u64,
     samples: VecDeque<Sampled>,
@@ -42,7 +42,7 @@ impl Pace {
         Self {
             steps,
             rejected: 0,
-            accuracy: None,
+            held_out: None,
             groups: 0,
             samples: VecDeque::new(),
             done: 0,
@@ -123,7 +123,7 @@ impl Pace {
     }
 
     /// Formats one line: reward, staleness and masked share of the last update, the mean reward
-    /// over the window, accuracy, token rate, and rejected groups.
+    /// over the window, the last evaluation, token rate, and rejected groups.
     pub(super) fn quality(&self, now: f64) -> String {
         let share = |of: f64, all: f64| if all > 0.0 { of / all } else { 0.0 };
         let later: f64 = self.recent.iter().skip(1).map(|update| update.tokens).sum();
@@ -139,10 +139,7 @@ impl Pace {
             };
             parts.push(format!("reward {:.3}{mean}", last.reward));
         }
-        parts.extend(
-            self.accuracy
-                .map(|share| format!("accuracy {:.1} %", 100.0 * share)),
-        );
+        parts.extend(self.held_out.clone());
         if let Some(last) = self.recent.back() {
             let staleness = share(last.staleness, last.tokens);
             parts.push(format!(

@@ -2,6 +2,7 @@ use vintage_control::{CONTROL_FORMAT, EvaluationResult, PolicyVersion, UpdateRes
 
 use self::fixture::result;
 use super::*;
+use vintage_human::Measured;
 
 #[path = "../../../flow/src/fixture.rs"]
 mod fixture;
@@ -157,7 +158,7 @@ fn evaluations_and_recovery_are_told() {
         version: PolicyVersion(25),
         rerun: 3,
     };
-    let evaluated = EvaluationResult {
+    let result = EvaluationResult {
         format: CONTROL_FORMAT.to_owned(),
         policy: "lead".parse().expect("a name"),
         version: PolicyVersion(25),
@@ -166,13 +167,19 @@ fn evaluations_and_recovery_are_told() {
         samples: 512,
         seconds: 0.1,
     };
+    let evaluated = |measured| RunEvent::Evaluated {
+        result: result.clone(),
+        measured,
+    };
     let events = [
         (0.0, RunEvent::Learner(recovered)),
-        (0.1, RunEvent::Evaluated(evaluated)),
+        (0.1, evaluated(Measured::Accuracy)),
+        (0.2, evaluated(Measured::MeanReward)),
     ];
     let expected = [
         "going on at update 25 (3 updates run again from their plans)",
-        "version 25: 71.5 % of 512 held-out prompts right (100.0 % greedy)",
+        "version 25: accuracy 71.5 % on 512 held-out prompts (greedy 100.0 %)",
+        "version 25: mean reward 0.715 on 512 held-out prompts (greedy 1.000)",
     ];
     assert_eq!(lines(Display::Lines, &events), expected);
 }

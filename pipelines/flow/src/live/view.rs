@@ -135,7 +135,12 @@ pub(super) struct Archived {
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Evaluated {
     pub(super) version: u64,
-    pub(super) accuracy: f64,
+    /// Name of the measure.
+    pub(super) measured: &'static str,
+    /// Value at temperature 1, as text.
+    pub(super) sampled: String,
+    /// Value of the likeliest completions, as text.
+    pub(super) greedy: String,
 }
 
 /// One rollout as text.

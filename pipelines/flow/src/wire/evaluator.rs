@@ -2,6 +2,7 @@
 
 use tokio::{sync::mpsc, task::JoinHandle};
 use vintage_control::PolicyVersion;
+use vintage_human::Measured;
 use vintage_local::LocalEngine;
 use vintage_settings::RunConfig;
 
@@ -42,6 +43,7 @@ pub(crate) async fn start(
         exam: Exam::new(engine, config, prompts.clone(), config.evaluation.prompts)?,
         policy,
         store: folder.store().clone(),
+        measured: Measured::of(config.rollout.is_judged_by_program()),
         events: events.clone(),
     };
     Ok((Some(ask), Some(tokio::spawn(evaluator.run(asked)))))
