@@ -40,6 +40,7 @@ mod python;
 mod readers;
 mod replay;
 mod republish;
+mod reward;
 mod roles;
 mod s3;
 mod samples;

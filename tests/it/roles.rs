@@ -183,8 +183,31 @@ fn kcat_reads_what_was_written(address: &str) -> Result<()> {
     Ok(())
 }
 
-/// Returns true if anything listens on the local broker of a run's folder.
+/// Returns true if anything listens on the local broker of a run's folder, and checks that `vintage
+/// broker status` says so.
 fn is_up(out: &Path) -> Result<bool> {
+    let is_up = listens(out)?;
+    let mut command = vintage(["broker", "status", "--output", "json", "--dir"]);
+    command.arg(out.join("kafka"));
+    let ended = run(command)?;
+    ensure!(
+        ended.status.code() == Some(if is_up { 0 } else { 3 }),
+        "{ended:?}"
+    );
+    let status: serde_json::Value = serde_json::from_str(&ended.stdout)?;
+    let running = number(&status, "running")?;
+    ensure!(
+        running == u64::from(is_up) && status["nodes"] == 1,
+        "{status}"
+    );
+    ensure!(
+        status["in_use"] == is_up && status["kept"] == false,
+        "{status}"
+    );
+    Ok(is_up)
+}
+
+fn listens(out: &Path) -> Result<bool> {
     let bytes = std::fs::read(out.join("kafka/cluster.json"))?;
     let cluster: serde_json::Value = serde_json::from_slice(&bytes)?;
     let port = number(&cluster["nodes"][0], "client")?;

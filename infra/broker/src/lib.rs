@@ -34,7 +34,9 @@ mod jars;
 mod local;
 mod node;
 mod options;
+mod status;
 
 pub use error::{Error, Result};
 pub use local::LocalKafka;
 pub use options::LocalOptions;
+pub use status::LocalStatus;

@@ -162,7 +162,7 @@ impl LocalKafka {
         Self::handle(cluster, options).terminate_all().await
     }
 
-    fn handle(cluster: Cluster, options: LocalOptions) -> Self {
+    pub(crate) fn handle(cluster: Cluster, options: LocalOptions) -> Self {
         let nodes = cluster
             .nodes()
             .iter()
@@ -244,7 +244,8 @@ impl LocalKafka {
         wait_ready(self.cluster.bootstrap(), awaited, self.options.ready_within).await
     }
 
-    fn running(&mut self) -> usize {
+    /// Number of nodes whose process runs.
+    pub(crate) fn running(&mut self) -> usize {
         let nodes = self.nodes.iter_mut();
         nodes.map(|node| usize::from(node.is_running())).sum()
     }

@@ -13,6 +13,7 @@ mod hints;
 mod inspect;
 mod mismatch;
 mod prune;
+mod reward;
 mod samples;
 mod selection;
 mod serve;
@@ -33,6 +34,7 @@ pub(crate) use fleet::FleetBenchArgs;
 pub(crate) use inspect::InspectArgs;
 pub(crate) use mismatch::MismatchArgs;
 pub(crate) use prune::PruneArgs;
+pub(crate) use reward::{RewardArgs, RewardCommand, RewardTestArgs};
 pub(crate) use samples::SamplesArgs;
 pub(crate) use selection::SelectionArgs;
 pub(crate) use serve::ServeArgs;
@@ -132,6 +134,7 @@ pub(crate) enum Verb {
     Serve(ServeArgs),
     Report(ReportArgs),
     Samples(SamplesArgs),
+    Reward(RewardArgs),
     Inspect(Box<InspectArgs>),
     Prune(Box<PruneArgs>),
     Topics(TopicsArgs),

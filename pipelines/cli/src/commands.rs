@@ -16,6 +16,7 @@ mod parity;
 mod prune;
 mod replay;
 mod report;
+mod reward;
 mod roles;
 mod run;
 mod samples;
@@ -80,6 +81,7 @@ pub(crate) async fn execute(verb: Verb, context: &Context) -> Result<CommandOutc
         Verb::Export(args) => export::export(&args, context).await,
         Verb::Serve(args) => serve::serve(&args, context).await,
         Verb::Report(args) => report::report(&args, context).await,
+        Verb::Reward(args) => reward::reward(&args.command, context).await,
         Verb::Samples(args) => samples::samples(&args, context).await,
         Verb::Inspect(args) => inspect::inspect(&args, context).await,
         Verb::Prune(args) => prune::prune(&args, context).await,

@@ -78,6 +78,7 @@ mod standstill;
 mod start;
 mod summary;
 pub mod teacher;
+pub mod trial;
 mod version_zero;
 mod vitals;
 mod wire;

@@ -19,6 +19,10 @@ Examples:
 Needs Java 17 or newer. Kafka itself comes from Maven Central, once, into the cache folder, or
 from KAFKA_HOME if that is set. It listens on loopback only, unless --listen names another address of
 this machine. Anyone who reaches that address can read and write: use it in a network of your own.";
+const BROKER_STATUS: &str = "\
+Examples:
+  vintage broker status
+  vintage broker status --dir runs/a/kafka --output json | jq .running";
 const BROKER_DOWN: &str = "\
 Examples:
   vintage broker down
@@ -40,6 +44,13 @@ pub(crate) enum BrokerCommand {
         /// has, or loopback]
         #[arg(long, value_name = "ADDRESS")]
         listen: Option<Ipv4Addr>,
+    },
+    /// Shows whether the broker runs, and whether it is needed; exit code 3 unless every node runs.
+    #[command(after_long_help = BROKER_STATUS)]
+    Status {
+        /// Folder in which the broker was started.
+        #[arg(long, value_name = "DIR", default_value = "kafka")]
+        dir: PathBuf,
     },
     /// Stops the broker; its data stay.
     #[command(after_long_help = BROKER_DOWN)]

@@ -1,14 +1,14 @@
-//! `vintage broker`: starts and stops a local Kafka.
+//! `vintage broker`: starts, shows and stops a local Kafka.
 use std::path::Path;
 
 use anyhow::Result;
 use serde_json::json;
-use vintage_broker::{LocalKafka, LocalOptions};
+use vintage_broker::{LocalKafka, LocalOptions, LocalStatus};
 
 use super::Context;
 use crate::{args::BrokerCommand, exit::CommandOutcome};
 
-/// Runs `vintage broker up` or `vintage broker down`.
+/// Runs `vintage broker`.
 pub(crate) async fn broker(command: &BrokerCommand, context: &Context) -> Result<CommandOutcome> {
     match command {
         BrokerCommand::Up { dir, nodes, listen } => {
@@ -20,6 +20,7 @@ pub(crate) async fn broker(command: &BrokerCommand, context: &Context) -> Result
             };
             up(dir, options, context).await?;
         }
+        BrokerCommand::Status { dir } => return status(dir, context).await,
         BrokerCommand::Down { dir } => down(dir, context).await?,
     }
     Ok(CommandOutcome::Done)
@@ -31,6 +32,30 @@ async fn up(dir: &Path, options: LocalOptions, context: &Context) -> Result<()> 
     context
         .output
         .print(&found, |_| format!("{}\n", local.bootstrap()))
+}
+
+async fn status(dir: &Path, context: &Context) -> Result<CommandOutcome> {
+    let found = LocalKafka::status_of(dir).await?;
+    let is_up = found.as_ref().is_some_and(LocalStatus::is_up);
+    context.output.print(&found, |found| {
+        let Some(found) = found else {
+            return format!("no broker was started in {}\n", dir.display());
+        };
+        let use_of_it = match (found.in_use, found.kept) {
+            (true, _) => "in use",
+            (false, true) => "not in use; it stays until `vintage broker down`",
+            (false, false) => "not in use",
+        };
+        format!(
+            "{} of {} nodes run at {}; {use_of_it}\n",
+            found.running, found.nodes, found.bootstrap
+        )
+    })?;
+    Ok(if is_up {
+        CommandOutcome::Done
+    } else {
+        CommandOutcome::Negative
+    })
 }
 
 async fn down(dir: &Path, context: &Context) -> Result<()> {
