@@ -67,3 +67,68 @@ fn versions_and_models_are_evaluated_as_the_run_did() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn a_run_that_was_not_evaluated_is_evaluated_afterwards() -> Result<()> {
+    let (folder, out) = place()?;
+    let heldout = folder.path().join("heldout.jsonl");
+    let row = |digit: u8| format!("{{\"prompt\":\"0{digit}=\",\"answer\":\"{digit}\"}}\n");
+    std::fs::write(&heldout, (0..10).map(row).collect::<String>())?;
+    let mut training = small::digits(folder.path(), &out)?;
+    training.arg("--heldout").arg(&heldout);
+    small::finished(training)?;
+    let evaluation = |policy: &str, version: u64| -> Result<Value> {
+        let path = out.join(format!("evaluations/{policy}/{version}.json"));
+        let mut found: Value = serde_json::from_slice(&std::fs::read(path)?)?;
+        // The duration is of the machine.
+        found.as_object_mut().map(|found| found.remove("seconds"));
+        Ok(found)
+    };
+    let during = [evaluation("lead", 0)?, evaluation("lead", 3)?];
+    std::fs::remove_file(out.join("evaluations/lead/3.json"))?;
+    std::fs::remove_file(out.join("evaluations/lead/0.json"))?;
+
+    let followed = |more: &[&str]| {
+        let mut follow = vintage(["eval", "--output", "json", "--follow"]);
+        follow.arg(&out).args(more);
+        run(follow)?.json()
+    };
+    let summary = followed(&[])?;
+    assert_eq!(
+        (&summary["evaluated"], &summary["finished"]),
+        (&2.into(), &true.into())
+    );
+    assert_eq!([evaluation("lead", 0)?, evaluation("lead", 3)?], during);
+    assert_eq!(
+        followed(&[])?["evaluated"],
+        0,
+        "there is nothing left to do"
+    );
+
+    // A counterfactual under the lead's own settings makes the same versions.
+    let mut learn = vintage(["learn", "--name", "d", "--follow-plans", "lead", "--out"]);
+    learn.arg(&out).args(["--set", "learner.source=archive"]);
+    let learned = run(learn)?;
+    assert!(learned.status.success(), "{}", learned.stderr);
+    assert_eq!(followed(&["--name", "d"])?["evaluated"], 2);
+    assert_eq!(
+        evaluation("d", 3)?["greedy_accuracy"],
+        during[1]["greedy_accuracy"]
+    );
+    let mut report = vintage(["report", "--output", "json"]);
+    report.arg(&out);
+    let report = run(report)?.json()?;
+    let of = |place: usize| &report["learners"][place]["held_out"]["last_greedy"];
+    assert_eq!(of(0), of(1), "{report}");
+    assert!(of(1).is_number(), "{report}");
+
+    let model = folder.path().join("model");
+    let mut export = vintage(["export", "--to"]);
+    export.arg(&model).arg(&out);
+    assert!(run(export)?.status.success());
+    let mut refused = vintage(["eval", "--follow"]);
+    refused.arg(&model);
+    let refused = run(refused)?;
+    assert_eq!(refused.status.code(), Some(2), "{}", refused.stderr);
+    Ok(())
+}

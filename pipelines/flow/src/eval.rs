@@ -1,6 +1,7 @@
 //! Entry point of `vintage eval`: answers of a model, or of versions of a run's policy, to held-out
 //! prompts.
 
+mod follow;
 mod score;
 
 use std::{
@@ -13,7 +14,10 @@ use tokio_util::sync::CancellationToken;
 use vintage_control::{Name, PolicyVersion};
 use vintage_settings::RunConfig;
 
-pub use self::score::{Interval, Score};
+pub use self::{
+    follow::{FollowRequest, Followed, follow},
+    score::{Interval, Score},
+};
 use crate::{
     error::{Error, Result},
     event::{Events, RunEvent},

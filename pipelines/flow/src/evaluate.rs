@@ -35,23 +35,37 @@ impl Evaluator {
         mut versions: mpsc::UnboundedReceiver<PolicyVersion>,
     ) -> Result<()> {
         while let Some(version) = versions.recv().await {
-            let path = evaluation_path(&self.policy, version);
-            if self.store.head(&path).await?.is_some() {
-                continue;
-            }
-            let prompts = self.exam.count() as u64;
-            let begun = RunEvent::Evaluating { version, prompts };
-            let _nobody_listens = self.events.send(begun);
-            let evaluation = self.evaluate(version).await?;
-            write_evaluation(&self.store, &evaluation).await?;
-            let evaluated = RunEvent::Evaluated {
-                result: evaluation,
-                measured: self.measured,
-            };
-            let _nobody_listens = self.events.send(evaluated);
+            self.evaluate_once(version).await?;
         }
-        self.exam.close().await;
+        self.close().await;
         Ok(())
+    }
+
+    /// Evaluates a version and writes the result; returns `None` if it has one already.
+    pub(crate) async fn evaluate_once(
+        &mut self,
+        version: PolicyVersion,
+    ) -> Result<Option<EvaluationResult>> {
+        let path = evaluation_path(&self.policy, version);
+        if self.store.head(&path).await?.is_some() {
+            return Ok(None);
+        }
+        let prompts = self.exam.count() as u64;
+        let begun = RunEvent::Evaluating { version, prompts };
+        let _nobody_listens = self.events.send(begun);
+        let evaluation = self.evaluate(version).await?;
+        write_evaluation(&self.store, &evaluation).await?;
+        let evaluated = RunEvent::Evaluated {
+            result: evaluation.clone(),
+            measured: self.measured,
+        };
+        let _nobody_listens = self.events.send(evaluated);
+        Ok(Some(evaluation))
+    }
+
+    /// Ends the environment, if there is one.
+    pub(crate) async fn close(self) {
+        self.exam.close().await;
     }
 
     async fn evaluate(&mut self, version: PolicyVersion) -> Result<EvaluationResult> {

@@ -3,13 +3,14 @@
 use std::fmt::Write as _;
 
 use vintage_control::UpdateResult;
-use vintage_human::grouped;
+use vintage_human::{Measured, grouped};
 
 use crate::{
     chart::{Unit, number},
     contender::{Contender, RECENT},
     error::Result,
-    figures::{Age, Figure, curves},
+    figures::{Age, Figure, curves, evaluated, evaluations},
+    held_out::HeldOut,
     html::Escaped,
     ink::Ink,
     series::finite,
@@ -33,7 +34,7 @@ pub(crate) fn section(page: &mut String, learners: &[Contender]) {
          lag cannot be compared with each other. Equal weights have equal digests.</p>\n\
          <table><thead><tr><th>learner</th><th>algorithm</th><th>batches</th><th>from</th>\
          <th>updates</th><th>groups</th><th>reward</th><th>clipped</th><th>KL</th>\
-         <th>age</th><th>weights</th></tr></thead><tbody>"
+         <th>age</th><th>held out, sampled</th><th>greedy</th><th>weights</th></tr></thead><tbody>"
     );
     for one in learners {
         let batches = one
@@ -44,7 +45,8 @@ pub(crate) fn section(page: &mut String, learners: &[Contender]) {
         let _ = writeln!(
             page,
             "<tr><td>{}</td><td>{}</td><td>{batches}</td><td>{}</td><td>{}</td><td>{}</td>\
-             <td>{:.3}</td><td>{:.2} %</td><td>{}</td><td>{}</td><td><code>{}</code></td></tr>",
+             <td>{:.3}</td><td>{:.2} %</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td>\
+             <td><code>{}</code></td></tr>",
             one.learner,
             Escaped(&one.algorithm),
             Escaped(one.start.as_deref().unwrap_or("the beginning")),
@@ -54,6 +56,9 @@ pub(crate) fn section(page: &mut String, learners: &[Contender]) {
             100.0 * one.clip_fraction,
             number(one.kl),
             format_args!("{} {}", Age::of(&one.results).name(), number(one.staleness)),
+            one.held_out
+                .map_or("not evaluated".to_owned(), HeldOut::sampled),
+            one.held_out.map_or_else(String::new, HeldOut::greedy),
             digest.as_deref().map_or("none", |digest| &digest[..12]),
         );
     }
@@ -79,7 +84,31 @@ pub(crate) fn figures(learners: &[Contender]) -> Result<Vec<Figure>> {
     if sides.is_empty() {
         return Ok(Vec::new());
     }
-    side_by_side(&sides, "learner")
+    let mut figures = side_by_side(&sides, "learner")?;
+    if learners.iter().any(|one| !one.evaluations.is_empty()) {
+        figures.push(held_out(learners)?);
+    }
+    Ok(figures)
+}
+
+fn held_out(learners: &[Contender]) -> Result<Figure> {
+    let judged = learners.iter().filter_map(|one| one.held_out);
+    let measured = Measured::of(judged.into_iter().any(|held_out| held_out.is_reward));
+    let lines: Vec<_> = INKS
+        .into_iter()
+        .zip(learners)
+        .map(|(ink, one)| {
+            let points = evaluated(&one.evaluations, |one| one.sampled_accuracy);
+            (ink, one.learner.as_str(), points)
+        })
+        .collect();
+    let more = more(learners.len());
+    let note = format!(
+        "{} on held-out prompts at temperature 1, by version.{more} `vintage eval --follow` \
+         evaluates followers, and learners that are processes of their own.",
+        measured.name()
+    );
+    evaluations("Held out by learner", note, measured, &lines)
 }
 
 /// Draws the charts that compare the first four of several series of updates, one colour each;

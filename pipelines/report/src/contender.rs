@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 
 use serde::Serialize;
-use vintage_control::{Name, Plan, Sha256, UpdateNumber, UpdateResult};
+use vintage_control::{EvaluationResult, Name, Plan, Sha256, UpdateNumber, UpdateResult};
+use vintage_human::Measured;
 use vintage_store::{Records, Store};
 
-use crate::{error::Result, numbered::numbered};
+use crate::{error::Result, held_out::HeldOut, numbered::numbered};
 
 /// Number of latest updates over which the table's means are taken.
 pub(crate) const RECENT: usize = 20;
@@ -37,14 +38,23 @@ pub struct Contender {
     pub kl: f64,
     /// Mean staleness of tokens in updates, or their lag in versions, over the last 20 updates.
     pub staleness: f64,
+    /// First and last evaluation of the learner's policy; `None` if there was none.
+    pub held_out: Option<HeldOut>,
     /// Digest of the weights after the last update; `None` before the first.
     pub weights_sha256: Option<Sha256>,
     #[serde(skip)]
     pub(crate) results: Vec<UpdateResult>,
+    #[serde(skip)]
+    pub(crate) evaluations: Vec<EvaluationResult>,
 }
 
 /// Reads the learners that have plans, `lead` first. Returns none if there are fewer than two.
-pub(crate) async fn contenders(store: &Store, lead: &str) -> Result<Vec<Contender>> {
+/// `measured` is what their evaluations measure.
+pub(crate) async fn contenders(
+    store: &Store,
+    lead: &str,
+    measured: Measured,
+) -> Result<Vec<Contender>> {
     let mut names = BTreeSet::new();
     for path in store.list("plans").await? {
         let below = path.strip_prefix("plans/").unwrap_or_default();
@@ -64,14 +74,22 @@ pub(crate) async fn contenders(store: &Store, lead: &str) -> Result<Vec<Contende
         };
         let start = records.start().await?.map(|start| start.start);
         let results = numbered(store, &format!("results/{name}")).await?;
-        found.push(Contender::new(&plan, start, results));
+        let evaluations = numbered(store, &format!("evaluations/{}", plan.policy)).await?;
+        let contender = Contender::new(&plan, start, results, evaluations, measured);
+        found.push(contender);
     }
     found.sort_by_key(|one| one.learner.as_str() != lead);
     Ok(found)
 }
 
 impl Contender {
-    fn new(plan: &Plan, start: Option<String>, results: Vec<UpdateResult>) -> Self {
+    fn new(
+        plan: &Plan,
+        start: Option<String>,
+        results: Vec<UpdateResult>,
+        evaluations: Vec<EvaluationResult>,
+        measured: Measured,
+    ) -> Self {
         let recent = &results[results.len().saturating_sub(RECENT)..];
         let mean = |of: fn(&UpdateResult) -> f64| {
             recent.iter().map(of).sum::<f64>() / recent.len().max(1) as f64
@@ -90,7 +108,9 @@ impl Contender {
             kl: mean(|result| result.kl),
             staleness: mean(|result| result.mean_staleness),
             weights_sha256: results.last().map(|last| last.weights_sha256),
+            held_out: HeldOut::of(&evaluations, measured),
             results,
+            evaluations,
         }
     }
 }

@@ -35,6 +35,7 @@ mod engines;
 mod error;
 mod fairness;
 mod figures;
+mod held_out;
 mod hover;
 mod html;
 mod ink;
@@ -64,8 +65,9 @@ pub use self::{
     contender::Contender,
     error::{Error, Result},
     fairness::{Amount, Compared, Distribution, ProducerFigures, Producers, bias::Bias},
+    held_out::HeldOut,
     page::STYLE,
-    runs::{ComparedRun, HeldOut, WrittenComparison, compare},
+    runs::{ComparedRun, WrittenComparison, compare},
     summary::{SUMMARY_FILE, read_summary},
 };
 

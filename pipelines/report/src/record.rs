@@ -58,9 +58,7 @@ impl RunRecord {
 
     /// Name of what evaluations measure: a share of right answers, unless a program gives rewards.
     pub(crate) fn measured(&self) -> Measured {
-        let programs = ["rollout.reward.command", "rollout.environment.command"];
-        let is_set = |program| self.setting(program).is_some_and(|command| command != "[]");
-        Measured::of(programs.into_iter().any(is_set))
+        measured(&self.settings)
     }
 
     /// Reads the records of a run; `archive` is the reader of its rollouts, or the reason for which
@@ -106,7 +104,7 @@ impl RunRecord {
                 .or_else(|| folder_name.map(|name| name.to_string_lossy().into_owned()))
                 .unwrap_or_else(|| "run".to_owned()),
             results: numbered(store, &format!("results/{learner}")).await?,
-            learners: contenders(store, &learner).await?,
+            learners: contenders(store, &learner, measured(&settings)).await?,
             rollouts: rollouts(store, &learner, archive).await?,
             evaluations: numbered(store, &format!("evaluations/{policy}")).await?,
             learner,
@@ -131,6 +129,12 @@ async fn rollouts(
             .to_owned()
     };
     Ok(read(store, learner, reader).await?.ok_or_else(none))
+}
+
+fn measured(settings: &[Recorded]) -> Measured {
+    let programs = ["rollout.reward.command", "rollout.environment.command"];
+    let is_set = |program| setting(settings, program).is_some_and(|command| command != "[]");
+    Measured::of(programs.into_iter().any(is_set))
 }
 
 fn setting<'a>(settings: &'a [Recorded], name: &str) -> Option<&'a str> {

@@ -16,6 +16,7 @@ use crate::{
     contender::RECENT,
     error::Result,
     figures::{Age, Figure, evaluated, evaluations},
+    held_out::HeldOut,
     html::Escaped,
     page::{begin, chart, clock, end, persist},
     record::RunRecord,
@@ -60,22 +61,6 @@ pub struct ComparedRun {
     pub tokens: u64,
     /// Seconds in which the learner waited, computed and recorded.
     pub seconds: f64,
-}
-
-/// Evaluations of a run's first and last evaluated version. Values are shares of right answers, or
-/// mean rewards if a program gives them.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct HeldOut {
-    /// True if the values are mean rewards.
-    pub is_reward: bool,
-    /// Sampled, first evaluated version.
-    pub first_sampled: f64,
-    /// Sampled, last evaluated version.
-    pub last_sampled: f64,
-    /// Greedy, first evaluated version.
-    pub first_greedy: f64,
-    /// Greedy, last evaluated version.
-    pub last_greedy: f64,
 }
 
 /// Writes one page that shows runs side by side: what each came to, curves of the first four, and
@@ -134,7 +119,7 @@ impl ComparedRun {
             folder: folder.to_owned(),
             algorithm: record.setting("algorithm").unwrap_or_default().to_owned(),
             updates: results.len() as u64,
-            held_out: HeldOut::of(record),
+            held_out: HeldOut::of(&record.evaluations, record.measured()),
             reward: reward / recent.len().max(1) as f64,
             staleness: per_token(sum(|result| result.mean_staleness * result.tokens as f64)),
             lags: Age::of(results) == Age::Lag,
@@ -142,36 +127,6 @@ impl ComparedRun {
             tokens,
             seconds: sum(|r| r.wait_seconds + r.update_seconds + r.record_seconds),
         }
-    }
-}
-
-impl HeldOut {
-    fn of(record: &RunRecord) -> Option<Self> {
-        let (first, last) = (record.evaluations.first()?, record.evaluations.last()?);
-        Some(Self {
-            is_reward: record.measured() == Measured::MeanReward,
-            first_sampled: first.sampled_accuracy,
-            last_sampled: last.sampled_accuracy,
-            first_greedy: first.greedy_accuracy,
-            last_greedy: last.greedy_accuracy,
-        })
-    }
-
-    /// Formats the sampled values, first → last.
-    #[must_use]
-    pub fn sampled(self) -> String {
-        self.both(self.first_sampled, self.last_sampled)
-    }
-
-    /// Formats the greedy values, first → last.
-    #[must_use]
-    pub fn greedy(self) -> String {
-        self.both(self.first_greedy, self.last_greedy)
-    }
-
-    fn both(self, first: f64, last: f64) -> String {
-        let measured = Measured::of(self.is_reward);
-        format!("{} → {}", measured.value(first), measured.value(last))
     }
 }
 

@@ -297,10 +297,15 @@ async fn learners_of_one_run_stand_side_by_side() {
     );
     let page = std::fs::read_to_string(&report.path).expect("written");
     assert!(page.contains("<td>arm-b</td><td>grpo</td><td>of lead</td>"));
+    assert!(page.contains("<td>29.0 % → 44.0 %</td><td>100.0 % → 100.0 %</td>"));
+    assert!(
+        page.contains("<td>not evaluated</td>"),
+        "nobody evaluated the other"
+    );
     assert_eq!(
         page.matches("<svg").count(),
-        12 + 4,
-        "the run's own figures, and four of its learners"
+        12 + 5,
+        "the run's own figures, and five of its learners"
     );
 }
 

@@ -14,9 +14,12 @@ Examples:
   vintage eval models/Qwen3-0.6B --prompts gsm8k.jsonl --set rollout.reward.kind=math \\
     --set prompts.chat=true --set rollout.max_tokens=256
   vintage eval runs/a --output json | jq '.versions[].sampled.pass_at'
+  vintage eval runs/a --follow                        every version that is due, as the run publishes it
+  vintage eval runs/a --follow --name b               the same of a follower's
 
 A run is evaluated with its own settings, which --set changes: reward, chat, largest number of
-tokens. Nothing is written. Versions that are no longer in the store cannot be evaluated:
+tokens. Nothing is written, but with --follow the results that `vintage run` writes: one for every
+evaluation.every-th version and the last. Versions that are no longer in the store cannot be evaluated:
 learner.keep_versions keeps more of them.";
 
 /// Evaluates a model, or versions of a run's policy, on held-out prompts.
@@ -51,6 +54,10 @@ pub(crate) struct EvalArgs {
     /// Temperature of the sampled answers.
     #[arg(long, value_name = "T", default_value_t = 1.0, value_parser = temperature)]
     pub(crate) temperature: f32,
+    /// Evaluate the versions of a run that are due, those already there and each as it appears, and
+    /// record the results in the run; until its last update, or ^C.
+    #[arg(long, conflicts_with_all = ["policy_version", "prompts", "count", "samples", "temperature"])]
+    pub(crate) follow: bool,
     #[command(flatten)]
     pub(crate) config: ConfigArgs,
 }

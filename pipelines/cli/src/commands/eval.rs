@@ -4,14 +4,27 @@ use std::fmt::Write as _;
 
 use anyhow::Result;
 use vintage_control::PolicyVersion;
-use vintage_flow::eval::{EvalRequest, Evaluation, Score, eval as evaluate, settings_of};
+use vintage_flow::eval::{
+    EvalRequest, Evaluation, FollowRequest, Followed, Score, eval as evaluate, follow, settings_of,
+};
+use vintage_human::Measured;
+use vintage_settings::RunConfig;
 
 use super::Context;
-use crate::{args::EvalArgs, exit::CommandOutcome, output::table};
+use crate::{
+    args::EvalArgs,
+    exit::{CommandOutcome, Usage},
+    output::table,
+};
 
 /// Runs `vintage eval RUN|MODEL`.
 pub(crate) async fn eval(args: &EvalArgs, context: &Context) -> Result<CommandOutcome> {
     let recorded = settings_of(&args.what, args.name.as_ref()).await?;
+    if args.follow && recorded.is_none() {
+        return Err(
+            Usage::new("--follow needs a run, whose versions it evaluates as they appear").into(),
+        );
+    }
     let path = |path: &std::path::Path| path.display().to_string();
     let model = recorded.is_none().then(|| path(&args.what));
     let prompts = args.prompts.as_deref().map(path);
@@ -20,6 +33,9 @@ pub(crate) async fn eval(args: &EvalArgs, context: &Context) -> Result<CommandOu
         ("--prompts", "prompts.heldout", prompts),
     ];
     let resolved = args.config.resolve(recorded.as_deref(), &flags)?;
+    if args.follow {
+        return follow_run(args, &resolved.config, context).await;
+    }
     let request = EvalRequest {
         what: args.what.clone(),
         learner: args.name.clone(),
@@ -40,6 +56,54 @@ pub(crate) async fn eval(args: &EvalArgs, context: &Context) -> Result<CommandOu
     shown.await?;
     context.output.print(&evaluation?, text)?;
     Ok(CommandOutcome::Done)
+}
+
+async fn follow_run(
+    args: &EvalArgs,
+    config: &RunConfig,
+    context: &Context,
+) -> Result<CommandOutcome> {
+    let request = FollowRequest {
+        run: args.what.clone(),
+        learner: args.name.clone(),
+    };
+    let (events, shown) = context.progress(0);
+    let followed = follow(&request, config, &context.signals.stop, &events).await;
+    drop(events);
+    shown.await?;
+    let followed = followed?;
+    context.output.print(&followed, followed_text)?;
+    Ok(match context.signals.received() {
+        Some(signal) if !followed.finished => CommandOutcome::Interrupted(signal),
+        _ => CommandOutcome::Done,
+    })
+}
+
+fn followed_text(followed: &Followed) -> String {
+    let Followed {
+        policy, evaluated, ..
+    } = followed;
+    let mut text = format!("{evaluated} versions of policy {policy} evaluated\n");
+    if let Some(last) = &followed.last {
+        let measured = Measured::of(followed.judged_by_program);
+        let _infallible = writeln!(
+            text,
+            "version {}: {} {} on {} held-out prompts (greedy {})",
+            last.version,
+            measured.name(),
+            measured.value(last.sampled_accuracy),
+            last.samples,
+            measured.value(last.greedy_accuracy),
+        );
+    }
+    if let [first, ..] = &followed.gone[..] {
+        let _infallible = writeln!(
+            text,
+            "note: {} versions that were due are no longer in the store, the first of them {first}",
+            followed.gone.len()
+        );
+    }
+    text
 }
 
 fn text(evaluation: &Evaluation) -> String {

@@ -4,7 +4,9 @@ use tokio::{sync::mpsc, task::JoinHandle};
 use vintage_control::PolicyVersion;
 use vintage_human::Measured;
 use vintage_local::LocalEngine;
+use vintage_rollout::PromptSet;
 use vintage_settings::RunConfig;
+use vintage_store::{Store, Weights};
 
 use crate::{
     error::Result, evaluate::Evaluator, event::Events, exam::Exam, folder::RunFolder,
@@ -30,21 +32,34 @@ pub(crate) async fn start(
     let Some(prompts) = &task.heldout else {
         return Ok((None, None));
     };
-    let policy = config.learner.policy.clone();
-    let weights = folder.weights(&policy);
+    let store = folder.store();
+    let weights = Weights::new(store.clone(), config.learner.policy.clone());
     let (ask, asked) = mpsc::unbounded_channel();
     for version in weights.versions().await? {
         if is_evaluated(version, config.evaluation.every, config.learner.steps) {
             let _received_below = ask.send(version);
         }
     }
-    let engine = LocalEngine::open(weights, policy.clone(), PolicyVersion::ZERO).await?;
-    let evaluator = Evaluator {
-        exam: Exam::new(engine, config, prompts.clone(), config.evaluation.prompts)?,
+    let evaluator = open(config, store, prompts.clone(), PolicyVersion::ZERO, events).await?;
+    Ok((Some(ask), Some(tokio::spawn(evaluator.run(asked)))))
+}
+
+/// Makes an evaluator of the learner's policy that holds the weights of `version`.
+pub(crate) async fn open(
+    config: &RunConfig,
+    store: &Store,
+    prompts: PromptSet,
+    version: PolicyVersion,
+    events: &Events,
+) -> Result<Evaluator> {
+    let policy = config.learner.policy.clone();
+    let weights = Weights::new(store.clone(), policy.clone());
+    let engine = LocalEngine::open(weights, policy.clone(), version).await?;
+    Ok(Evaluator {
+        exam: Exam::new(engine, config, prompts, config.evaluation.prompts)?,
         policy,
-        store: folder.store().clone(),
+        store: store.clone(),
         measured: Measured::of(config.rollout.is_judged_by_program()),
         events: events.clone(),
-    };
-    Ok((Some(ask), Some(tokio::spawn(evaluator.run(asked)))))
+    })
 }
