@@ -297,7 +297,7 @@ async fn learners_of_one_run_stand_side_by_side() {
     );
     let page = std::fs::read_to_string(&report.path).expect("written");
     assert!(page.contains("<td>arm-b</td><td>grpo</td><td>of lead</td>"));
-    assert!(page.contains("<td>29.0 % → 44.0 %</td><td>100.0 % → 100.0 %</td>"));
+    assert!(page.contains("<td>29.0 % → 41.7 %</td><td>100.0 % → 100.0 %</td>"));
     assert!(
         page.contains("<td>not evaluated</td>"),
         "nobody evaluated the other"
