@@ -35,6 +35,7 @@ mod package;
 mod pages;
 mod positions;
 mod producers;
+mod progress;
 mod prune;
 mod python;
 mod readers;

@@ -83,7 +83,7 @@ pub(crate) struct ShownArgs {
     /// No progress, and no log lines except errors.
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
-    /// Format of log lines.
+    /// Format of log lines and progress; as JSON, progress is one object per event.
     #[arg(
         long,
         value_enum,

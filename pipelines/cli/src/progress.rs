@@ -1,5 +1,6 @@
 //! Progress display of a run: bars on a terminal, otherwise a plain line from time to time.
 
+mod json;
 mod pace;
 mod screen;
 
@@ -33,6 +34,8 @@ pub(crate) enum Display {
     Bars,
     /// Plain lines, at most one every two seconds.
     Lines,
+    /// One JSON object per event, for programs.
+    Json,
     /// No output.
     Silent,
 }
@@ -88,6 +91,12 @@ impl Progress {
     }
 
     fn show(&mut self, event: &RunEvent, now: Instant) {
+        if self.display == Display::Json {
+            if let Some(line) = json::timed(event, jiff::Timestamp::now()) {
+                self.screen.line(&line);
+            }
+            return;
+        }
         let seconds = now.duration_since(self.started).as_secs_f64();
         self.learner_here |= matches!(event, RunEvent::Learner(_));
         match event {
@@ -205,7 +214,7 @@ impl Progress {
                 bars.well.set_message("");
             }
             Display::Lines => self.note(name),
-            Display::Silent => {}
+            Display::Json | Display::Silent => {}
         }
     }
 
@@ -238,7 +247,9 @@ impl Progress {
                 bars.far.set_message(far.to_owned());
                 bars.well.set_message(well.to_owned());
             }
-            Display::Lines | Display::Silent => self.step(far, well, 0, 0, false, now),
+            Display::Lines | Display::Json | Display::Silent => {
+                self.step(far, well, 0, 0, false, now);
+            }
         }
     }
 
@@ -264,7 +275,7 @@ impl Progress {
                     self.pending = Some(line);
                 }
             }
-            Display::Silent => {}
+            Display::Json | Display::Silent => {}
         }
     }
 

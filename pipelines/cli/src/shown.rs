@@ -33,11 +33,14 @@ pub(crate) fn start(args: &ShownArgs) -> Result<Screen> {
     Ok(screen)
 }
 
-/// Chooses how progress is shown: bars on a terminal, lines elsewhere, nothing if quiet.
+/// Chooses how progress is shown: JSON beside JSON logs, bars on a terminal, lines elsewhere, nothing if
+/// quiet.
 pub(crate) fn display(args: &ShownArgs) -> Display {
     if args.quiet {
         Display::Silent
-    } else if std::io::stderr().is_terminal() && args.log_format == LogFormat::Text {
+    } else if args.log_format == LogFormat::Json {
+        Display::Json
+    } else if std::io::stderr().is_terminal() {
         Display::Bars
     } else {
         Display::Lines
