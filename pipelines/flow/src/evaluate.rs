@@ -3,15 +3,21 @@
 use std::time::Instant;
 
 use tokio::sync::mpsc;
-use vintage_control::{CONTROL_FORMAT, EvaluationResult, Name, PolicyVersion};
+use vintage_control::{CONTROL_FORMAT, EvaluationExample, EvaluationResult, Name, PolicyVersion};
 use vintage_human::Measured;
+use vintage_rollout::Prompt;
 use vintage_store::{Store, evaluation_path, write_evaluation};
 
 use crate::{
     error::Result,
     event::{Events, RunEvent},
-    exam::Exam,
+    exam::{Exam, Judged},
 };
+
+/// Number of prompts whose greedy completions are kept with the result.
+const EXAMPLES: usize = 4;
+/// Most characters kept of a text.
+const LONGEST: usize = 4000;
 
 /// Evaluator of versions, one after the other, each once.
 pub(crate) struct Evaluator {
@@ -71,24 +77,69 @@ impl Evaluator {
     async fn evaluate(&mut self, version: PolicyVersion) -> Result<EvaluationResult> {
         let started = Instant::now();
         self.exam.load(version).await?;
-        let sampled = self.mean(1.0).await?;
-        let greedy = self.mean(0.0).await?;
+        let sampled = mean(&self.answers(1.0).await?);
+        let greedy = self.answers(0.0).await?;
+        let shown = self.exam.prompts().iter().zip(&greedy).take(EXAMPLES);
         Ok(EvaluationResult {
             format: CONTROL_FORMAT.to_owned(),
             policy: self.policy.clone(),
             version,
             sampled_accuracy: sampled,
-            greedy_accuracy: greedy,
+            greedy_accuracy: mean(&greedy),
             samples: self.exam.count() as u64,
             seconds: started.elapsed().as_secs_f64(),
+            examples: shown.filter_map(example).collect(),
         })
     }
 
-    /// Returns the mean reward with one completion per prompt.
-    async fn mean(&mut self, temperature: f32) -> Result<f64> {
+    /// Returns one answer to each prompt.
+    async fn answers(&mut self, temperature: f32) -> Result<Vec<Vec<Judged>>> {
         let all = 0..self.exam.count();
-        let answers = self.exam.answers(all, temperature, 1).await?;
-        let total: f64 = answers.iter().flatten().map(|answer| answer.reward).sum();
-        Ok(total / answers.len().max(1) as f64)
+        self.exam.answers(all, temperature, 1).await
+    }
+}
+
+fn mean(answers: &[Vec<Judged>]) -> f64 {
+    let total: f64 = answers.iter().flatten().map(|answer| answer.reward).sum();
+    total / answers.len().max(1) as f64
+}
+
+fn example((prompt, answers): (&Prompt, &Vec<Judged>)) -> Option<EvaluationExample> {
+    let answer = answers.first()?;
+    Some(EvaluationExample {
+        prompt_id: prompt.id.clone(),
+        prompt: without_middle(&prompt.text),
+        answer: prompt.answer.as_deref().map(without_middle),
+        completion: without_middle(&answer.completion),
+        reward: answer.reward,
+    })
+}
+
+/// Returns a text of at most about [`LONGEST`] characters: of a longer one, its beginning and its end,
+/// where a final answer is.
+fn without_middle(text: &str) -> String {
+    let half = LONGEST / 2;
+    let starts: Vec<_> = text.char_indices().map(|(at, _)| at).collect();
+    match starts.len().checked_sub(half) {
+        Some(later) if starts.len() > LONGEST => {
+            let (start, end) = (&text[..starts[half]], &text[starts[later]..]);
+            format!("{start} […] {end}")
+        }
+        _ => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_texts_lose_their_middle_at_whole_characters() {
+        let short = "ä".repeat(LONGEST);
+        assert_eq!(without_middle(&short), short);
+        let long = format!("{}-{}", "ä".repeat(LONGEST), "ö".repeat(LONGEST));
+        let half = LONGEST / 2;
+        let expected = format!("{} […] {}", "ä".repeat(half), "ö".repeat(half));
+        assert_eq!(without_middle(&long), expected);
     }
 }

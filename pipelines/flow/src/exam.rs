@@ -5,7 +5,7 @@ use std::{ops::Range, sync::Arc};
 use vintage_control::PolicyVersion;
 use vintage_local::LocalEngine;
 use vintage_rollout::{
-    Closing, ConversingEngine, Engine, EngineError, PromptSet, Reward, RewardItem, Sample,
+    Closing, ConversingEngine, Engine, EngineError, Prompt, PromptSet, Reward, RewardItem, Sample,
     SampleRequest, Sampling, all_groups, group_seed, open_reward,
 };
 use vintage_settings::RunConfig;
@@ -35,8 +35,10 @@ pub(crate) struct Exam {
 }
 
 /// Answer to a prompt, as it was judged.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Judged {
+    /// Text without special tokens.
+    pub(crate) completion: String,
     pub(crate) reward: f64,
     /// Number of sampled tokens.
     pub(crate) tokens: u64,
@@ -126,13 +128,15 @@ impl Exam {
             EngineError::Environment(error) => Error::from(*error),
             error => Error::from(error),
         })?;
-        let size = |sample: &Sample| {
-            let tokens = sample.completion_tokens.len() as u64;
-            (tokens, sample.finish_reason == "length")
+        let unjudged = |sample: &Sample| Judged {
+            completion: sample.completion_text.clone(),
+            reward: 0.0,
+            tokens: sample.completion_tokens.len() as u64,
+            is_cut: sample.finish_reason == "length",
         };
-        let sizes: Vec<Vec<_>> = groups
+        let mut answers: Vec<Vec<_>> = groups
             .iter()
-            .map(|group| group.iter().map(size).collect())
+            .map(|group| group.iter().map(unjudged).collect())
             .collect();
         let items = asked.iter().zip(groups).flat_map(|(prompt, group)| {
             group.into_iter().map(|sample| RewardItem {
@@ -144,24 +148,19 @@ impl Exam {
             })
         });
         let scores = self.reward.score(items.collect()).await?;
-        let mut scores = scores.into_iter();
-        let mut all = Vec::with_capacity(sizes.len());
-        for sizes in sizes {
-            let mut of_prompt = Vec::with_capacity(sizes.len());
-            for ((tokens, is_cut), score) in sizes.into_iter().zip(&mut scores) {
-                let score = score.map_err(|failure| Error::RewardFailed {
-                    version,
-                    reason: failure.to_string(),
-                })?;
-                of_prompt.push(Judged {
-                    reward: f64::from(score.reward),
-                    tokens,
-                    is_cut,
-                });
-            }
-            all.push(of_prompt);
+        for (answer, score) in answers.iter_mut().flatten().zip(scores) {
+            let score = score.map_err(|failure| Error::RewardFailed {
+                version,
+                reason: failure.to_string(),
+            })?;
+            answer.reward = f64::from(score.reward);
         }
-        Ok(all)
+        Ok(answers)
+    }
+
+    /// Prompts to answer, in file order.
+    pub(crate) fn prompts(&self) -> &[Prompt] {
+        &self.prompts.prompts()[..self.count]
     }
 
     /// Ends the environment, if there is one.

@@ -28,6 +28,7 @@
 //! # }
 //! ```
 
+mod before_after;
 mod chart;
 mod compare;
 mod contender;

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::{
+    before_after,
     chart::number,
     compare, engines,
     figures::{Age, Figure, figures},
@@ -39,6 +40,7 @@ pub(crate) fn render(record: &RunRecord) -> Result<String> {
         }
         page.push_str("</section>\n");
     }
+    before_after::section(&mut page, &record.evaluations);
     account(&mut page, record);
     rollouts(&mut page, record)?;
     settings(&mut page, record);

@@ -77,6 +77,13 @@ fn evaluation(version: u64) -> EvaluationResult {
         greedy_accuracy: 1.0,
         samples: 512,
         seconds: 0.2,
+        examples: vec![vintage_control::EvaluationExample {
+            prompt_id: "7".to_owned(),
+            prompt: "2+2=".to_owned(),
+            answer: Some("4".to_owned()),
+            completion: format!("<{version}>"),
+            reward: version as f64,
+        }],
     }
 }
 
@@ -177,6 +184,8 @@ async fn a_report_stands_alone() {
         "τ = 0.04",
         "--set",
         "learner.optimizer.lr",
+        "Version 0, reward 0.000</p><pre dir=\"auto\">\n&lt;0&gt;</pre>",
+        "Version 400, reward 400.000</p><pre dir=\"auto\">\n&lt;400&gt;</pre>",
     ] {
         assert!(page.contains(text), "no {text:?} in the page");
     }

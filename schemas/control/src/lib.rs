@@ -69,7 +69,7 @@ pub use plan::{
     PlannedGroup, RejectReason, Rejection,
 };
 pub use prune::{PruneMark, PrunePolicy, PruneRecord, PrunedFiles, PrunedNumbers};
-pub use result::{Deviation, EvaluationResult, UpdateResult};
+pub use result::{Deviation, EvaluationExample, EvaluationResult, UpdateResult};
 pub use reuse::{KlPenalty, ReplayRule, Reuse, ReusedGroup, Sampler};
 pub use start::{LearnerStart, PartitionStart};
 pub use topic::{BadTopic, Topics};

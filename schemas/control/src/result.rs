@@ -172,4 +172,24 @@ pub struct EvaluationResult {
     pub samples: u64,
     /// Duration of the evaluation in seconds.
     pub seconds: f64,
+    /// Greedy completions of the first prompts, for people; empty in records of earlier builds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub examples: Vec<EvaluationExample>,
+}
+
+/// Greedy completion of a held-out prompt, as it was judged. Long texts have lost their middle.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EvaluationExample {
+    /// Name of the prompt.
+    pub prompt_id: String,
+    /// Text that was completed.
+    pub prompt: String,
+    /// Known answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<String>,
+    /// Completion, without special tokens.
+    pub completion: String,
+    /// Reward of the completion.
+    pub reward: f64,
 }

@@ -52,11 +52,15 @@ fn examine<T: Serialize + DeserializeOwned + PartialEq + Debug>(file: &str) {
 
 #[test]
 fn every_record_is_what_its_golden_file_and_the_readme_say() {
-    let records: [(&str, Examine); 42] = [
+    let records: [(&str, Examine); 43] = [
         ("archive_footer.json", examine::<ArchiveFooter>),
         ("checkpoint_manifest.json", examine::<CheckpointManifest>),
         ("deviation.json", examine::<Deviation>),
         ("evaluation_result.json", examine::<EvaluationResult>),
+        (
+            "optional_evaluation_result.json",
+            examine::<EvaluationResult>,
+        ),
         ("grants.json", examine::<Grants>),
         ("heartbeat.json", examine::<Heartbeat>),
         ("learner_start.json", examine::<LearnerStart>),

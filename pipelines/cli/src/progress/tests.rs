@@ -166,6 +166,7 @@ fn evaluations_and_recovery_are_told() {
         greedy_accuracy: 1.0,
         samples: 512,
         seconds: 0.1,
+        examples: Vec::new(),
     };
     let evaluated = |measured| RunEvent::Evaluated {
         result: result.clone(),

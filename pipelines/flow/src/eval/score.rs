@@ -124,6 +124,7 @@ mod tests {
 
     fn group(rewards: &[f64]) -> Vec<Judged> {
         let judged = |reward: &f64| Judged {
+            completion: String::new(),
             reward: *reward,
             tokens: 4,
             is_cut: *reward == 0.0,

@@ -67,10 +67,15 @@ fn article(page: &mut String, name: &str, sample: &Sample, age: Age) {
     );
     excerpt(page, "Prompt", &sample.prompt);
     if let Some(answer) = &sample.answer {
-        excerpt(page, "Answer", &Excerpt::of_text(answer));
+        text(page, "Answer", answer);
     }
     excerpt(page, "Completion", &sample.completion);
     page.push_str("</article>\n");
+}
+
+/// Adds a text under a name; of a long one the middle is cut.
+pub(crate) fn text(page: &mut String, name: &str, text: &str) {
+    excerpt(page, name, &Excerpt::of_text(text));
 }
 
 fn excerpt(page: &mut String, name: &str, excerpt: &Excerpt) {
