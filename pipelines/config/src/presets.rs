@@ -1,8 +1,10 @@
 //! Presets that ship with the program, and their data.
 
 /// Name and TOML text of every preset.
-const PRESETS: [(&str, &str); 3] = [
+const PRESETS: [(&str, &str); 5] = [
     ("default", include_str!("../../presets/default.toml")),
+    ("lora", include_str!("../../presets/lora.toml")),
+    ("pretrained", include_str!("../../presets/pretrained.toml")),
     ("remix", include_str!("../../presets/remix.toml")),
     ("stale-256", include_str!("../../presets/stale-256.toml")),
 ];

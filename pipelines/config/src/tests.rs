@@ -60,6 +60,8 @@ fn every_preset_resolves() {
     let stale = resolve(Layers::new().preset("stale-256").expect("known")).expect("valid");
     assert_eq!(stale.config.gate.exact, Some(256));
     assert_eq!(stale.config.learner.steps, 1000);
+    let lora = resolve(Layers::new().preset("lora").expect("known")).expect("valid");
+    assert_eq!(lora.config.learner.lora.rank, Some(16));
 }
 
 #[test]

@@ -413,7 +413,7 @@ const DOCTOR: &str = "\
 Examples:
   vintage doctor
   vintage doctor --broker localhost:9092 --out runs/a
-  vintage doctor --model models/Qwen3-0.6B --set learner.lora.rank=16
+  vintage doctor --model models/Qwen3-0.6B --preset lora --prompts gsm8k.jsonl
 
 Exit code 3 if a check fails.";
 
@@ -428,6 +428,12 @@ pub(crate) struct DoctorArgs {
     /// `model.path`).
     #[arg(long, value_name = "DIR")]
     pub(crate) model: Option<PathBuf>,
+    /// Prompts to train on (setting `prompts.train`).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) prompts: Option<PathBuf>,
+    /// Prompts to evaluate on (setting `prompts.heldout`).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) heldout: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) config: ConfigArgs,
 }

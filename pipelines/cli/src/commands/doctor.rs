@@ -1,5 +1,5 @@
 //! `vintage doctor`: checks that a run can be carried here.
-use std::fmt::Write as _;
+use std::{fmt::Write as _, path::PathBuf};
 use vintage_human::size;
 
 use anyhow::Result;
@@ -15,8 +15,12 @@ use crate::{args::DoctorArgs, exit::CommandOutcome};
 pub(crate) async fn doctor(args: &DoctorArgs, context: &Context) -> Result<CommandOutcome> {
     let of_run = config_file(&args.out);
     let recorded = of_run.is_file().then_some(of_run.as_path());
-    let model = args.model.as_ref().map(|path| path.display().to_string());
-    let flags = [("--model", "model.path", model)];
+    let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+    let flags = [
+        ("--model", "model.path", path(&args.model)),
+        ("--prompts", "prompts.train", path(&args.prompts)),
+        ("--heldout", "prompts.heldout", path(&args.heldout)),
+    ];
     let resolved = args.config.resolve(recorded, &flags)?;
     let checks = examine(&resolved.config, &args.out).await;
     context
