@@ -349,8 +349,14 @@ async fn runs_stand_side_by_side_with_the_settings_that_differ() {
     let held_out: Vec<_> = written.runs.iter().filter_map(|run| run.held_out).collect();
     assert_eq!(held_out[0].greedy(), "100.0 % → 100.0 %");
     assert_eq!(held_out[1].greedy(), "1.000 → 1.000", "a program judged");
+    // The folder of the command is recorded with it.
     let keys: Vec<_> = written.settings.keys().map(String::as_str).collect();
-    assert_eq!(keys, ["algorithm", "rollout.reward.command"]);
+    let expected = [
+        "algorithm",
+        "rollout.reward.command",
+        "rollout.reward.directory",
+    ];
+    assert_eq!(keys, expected);
     assert_eq!(
         written.settings["algorithm"],
         [Some("m2po".to_owned()), Some("grpo".to_owned())]
