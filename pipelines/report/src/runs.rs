@@ -268,7 +268,7 @@ fn differences(
     runs: &[ComparedRun],
     settings: &BTreeMap<String, Vec<Option<String>>>,
 ) {
-    page.push_str("<section class=\"settings\">\n<h2>Settings that differ</h2>\n");
+    page.push_str("<section class=\"settings differ\">\n<h2>Settings that differ</h2>\n");
     if settings.is_empty() {
         page.push_str("<p>None.</p>\n</section>\n");
         return;
