@@ -30,10 +30,16 @@ fn each_role_is_built_once() {
 const OPENED_BY: &[(&str, &[&str])] = &[
     ("PromptSet::load_all(", &["doctor.rs", "prompts.rs"]),
     ("PromptSet::from_reader(", &["prompts.rs"]),
-    ("PromptSets::read(", &["eval.rs", "preflight.rs"]),
+    (
+        "PromptSets::read(",
+        &["eval.rs", "follow.rs", "preflight.rs", "trial.rs"],
+    ),
     ("PromptSets::load(", &["prepared.rs"]),
     // An evaluation has a reward of its own beside the producer's.
-    ("open_reward(", &["exam.rs", "preflight.rs", "prepared.rs"]),
+    (
+        "open_reward(",
+        &["exam.rs", "preflight.rs", "prepared.rs", "trial.rs"],
+    ),
     // Version 0 is read from the folder if an earlier process checked it.
     ("ModelFolder::open(", &["doctor.rs", "version_zero.rs"]),
     ("ModelFolder::open_without_weights(", &["preflight.rs"]),

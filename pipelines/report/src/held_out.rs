@@ -1,4 +1,4 @@
-//! What a policy reached on held-out prompts, from its first to its last evaluation.
+//! First and last evaluation of a policy on held-out prompts.
 
 use serde::Serialize;
 use vintage_control::EvaluationResult;
