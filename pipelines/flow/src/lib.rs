@@ -77,6 +77,7 @@ pub mod serve;
 mod standstill;
 mod start;
 mod summary;
+mod task;
 pub mod teacher;
 mod version_zero;
 mod vitals;
