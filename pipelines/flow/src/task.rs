@@ -25,8 +25,8 @@ pub(crate) fn file(task: BuiltInTask, half: Half) -> &'static str {
     match (task, half) {
         (BuiltInTask::Sort, Half::Train) => "sort/train.jsonl",
         (BuiltInTask::Sort, Half::HeldOut) => "sort/heldout.jsonl",
-        (BuiltInTask::Reverse, Half::Train) => "reverse/train.jsonl",
-        (BuiltInTask::Reverse, Half::HeldOut) => "reverse/heldout.jsonl",
+        (BuiltInTask::EvensFirst, Half::Train) => "evens_first/train.jsonl",
+        (BuiltInTask::EvensFirst, Half::HeldOut) => "evens_first/heldout.jsonl",
         (BuiltInTask::Sums, Half::Train) => "chain6/train.jsonl",
         (BuiltInTask::Sums, Half::HeldOut) => "chain6/heldout.jsonl",
     }
@@ -45,7 +45,7 @@ pub(crate) fn rows(task: BuiltInTask, half: Half) -> Result<Cow<'static, str>> {
                 .ok_or_else(|| Error::Bug(format!("no built-in prompts called {name}")));
         }
         BuiltInTask::Sort => sorted,
-        BuiltInTask::Reverse => reversed,
+        BuiltInTask::EvensFirst => evens_first,
     };
     let mut text = String::new();
     for digits in drawn(half) {
@@ -63,9 +63,12 @@ fn sorted(digits: &str) -> String {
     digits.into_iter().collect()
 }
 
-/// Returns the digits from last to first: `4729` becomes `9274`.
-fn reversed(digits: &str) -> String {
-    digits.chars().rev().collect()
+/// Returns the even digits and then the odd ones, each in their order: `4729` becomes `4279`.
+fn evens_first(digits: &str) -> String {
+    // The codes of the digits are as even as they are.
+    let is_even = |digit: &char| (*digit as u32).is_multiple_of(2);
+    let (evens, odds): (String, String) = digits.chars().partition(is_even);
+    evens + &odds
 }
 
 /// Draws the digits of the prompts of a half, each of them once.

@@ -118,7 +118,7 @@ pub(crate) fn teacher(config: &RunConfig) -> TeacherKind {
     let usual = match (&config.prompts.train, config.prompts.task) {
         (Some(_own), _) => TeacherKind::Answers,
         (None, BuiltInTask::Sums) => TeacherKind::RunningSum,
-        (None, BuiltInTask::Sort | BuiltInTask::Reverse) => TeacherKind::Shuffled,
+        (None, BuiltInTask::Sort | BuiltInTask::EvensFirst) => TeacherKind::Shuffled,
     };
     config.warm_start.teacher.unwrap_or(usual)
 }

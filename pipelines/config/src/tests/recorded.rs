@@ -76,12 +76,12 @@ fn a_run_of_an_older_build_keeps_its_task() {
     // A new run with the same file has the default, and one that was begun with a task keeps it.
     let new = resolve(Layers::new().file(&path).expect("readable")).expect("valid");
     assert_eq!(task(&new), RunConfig::default().prompts.task);
-    let reverse = resolve(
+    let other = resolve(
         Layers::new()
-            .set("prompts.task=reverse")
+            .set("prompts.task=evens_first")
             .expect("a setting"),
     );
-    let (_folder, path) = file(&reverse.expect("valid").to_toml());
+    let (_folder, path) = file(&other.expect("valid").to_toml());
     let resumed = resolve(Layers::new().recorded(&path).expect("readable")).expect("valid");
-    assert_eq!(task(&resumed), BuiltInTask::Reverse);
+    assert_eq!(task(&resumed), BuiltInTask::EvensFirst);
 }
