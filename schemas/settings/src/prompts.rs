@@ -37,13 +37,13 @@ pub struct PromptsConfig {
 pub enum BuiltInTask {
     /// The digits in ascending order: `472913=` and `123479`. The warm start shows them in random order,
     /// so that the order is found by the reward alone.
+    #[default]
     Sort,
     /// The even digits and then the odd ones, each in the prompt's order: `472913=` and `427913`. The warm
     /// start shows them in random order.
     EvensFirst,
     /// The running sums of the digits, modulo 10: `472913=` and `413236`. The warm start shows right
     /// answers with slips, so that rewards sharpen what is known already.
-    #[default]
     Sums,
 }
 
