@@ -66,7 +66,7 @@ fn sorted(digits: &str) -> String {
 /// Returns the even digits and then the odd ones, each in their order: `4729` becomes `4279`.
 fn evens_first(digits: &str) -> String {
     // The codes of the digits are as even as they are.
-    let is_even = |digit: &char| (*digit as u32).is_multiple_of(2);
+    let is_even = |digit: &char| u32::from(*digit).is_multiple_of(2);
     let (evens, odds): (String, String) = digits.chars().partition(is_even);
     evens + &odds
 }
@@ -106,7 +106,7 @@ fn half_of(digits: &str) -> Half {
 struct Random(u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -116,7 +116,7 @@ impl Random {
 
     /// Draws a digit; their probabilities differ by less than 1e-18.
     fn digit(&mut self) -> char {
-        char::from(b'0' + (self.next() % 10) as u8)
+        char::from(b'0' + (self.bits() % 10) as u8)
     }
 }
 
