@@ -34,6 +34,9 @@ pub(crate) struct Assignment {
     pub(crate) base: Option<PathBuf>,
 }
 
+/// Settings that older builds did not have, with values that do what those builds did.
+const OLDER: [(&str, &str); 1] = [("prompts.task", "sums")];
+
 /// Layers of settings in the order of their precedence, lowest first. Add presets, then files, then
 /// the environment, then `--set` and flags, and combine them with [`Layers::resolve`].
 #[derive(Debug, Clone, Default)]
@@ -90,7 +93,7 @@ impl Layers {
     /// gives. `metrics.listen` is left out, because it belongs to a process, not to the run.
     pub fn recorded(mut self, path: &Path) -> Result<Self, ConfigError> {
         let before = self.assignments.len();
-        self = self.file(path)?;
+        self = self.as_recorded(path)?;
         let of_process = Key::new(["metrics", "listen"]);
         let recorded = self.assignments.split_off(before);
         let of_run = recorded.into_iter().filter(|set| set.key != of_process);
@@ -110,6 +113,22 @@ impl Layers {
         for assignment in &mut self.assignments[before..] {
             if let Some(origin) = origins.get(&assignment.key) {
                 assignment.origin = Origin::Recorded(origin.clone());
+            }
+        }
+        Ok(self)
+    }
+
+    /// Adds a file that a run recorded, with values for settings that older builds did not have and
+    /// whose default is not what they did.
+    pub(crate) fn as_recorded(mut self, path: &Path) -> Result<Self, ConfigError> {
+        let before = self.assignments.len();
+        self = self.file(path)?;
+        for (key, value) in OLDER {
+            let key = Key::new(key.split('.'));
+            let mut recorded = self.assignments[before..].iter();
+            if recorded.all(|set| set.key != key) {
+                let origin = Origin::Recorded("as before there was this setting".to_owned());
+                self.push(key, Written::Text(value.to_owned()), origin);
             }
         }
         Ok(self)

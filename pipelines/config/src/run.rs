@@ -54,12 +54,15 @@ impl Settings for RunConfig {
     }
 }
 
-/// Reads one file over the defaults: the recorded settings of a run, for example.
+/// Reads the recorded settings of a run or learner over the defaults.
 ///
 /// # Errors
 /// As [`Layers::resolve`], and a file that cannot be read.
 pub fn read(path: &Path) -> Result<RunConfig, ConfigError> {
-    Ok(Layers::new().file(path)?.resolve::<RunConfig>()?.config)
+    Ok(Layers::new()
+        .as_recorded(path)?
+        .resolve::<RunConfig>()?
+        .config)
 }
 
 /// Refuses a store that cannot exist, and a secret that would be written to the run's folder.

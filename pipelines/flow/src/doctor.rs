@@ -6,7 +6,6 @@ use std::{
     fs,
     path::{Path, PathBuf},
 };
-use vintage_config::presets;
 use vintage_settings::{Device, PromptFiles, RunConfig};
 
 use serde::Serialize;
@@ -21,6 +20,7 @@ use crate::{
     folder::store_of,
     memory::{ADVICE, Prediction},
     preflight::{Predicted, predict},
+    task::{self, Half},
 };
 
 /// Result of one check.
@@ -145,11 +145,15 @@ fn device(config: &RunConfig) -> Check {
 }
 
 fn prompts(config: &RunConfig) -> Vec<Check> {
-    let look = |name: &'static str, files: Option<&PromptFiles>, built_in: &str| match files {
-        None => {
-            let rows = presets::data(built_in).map_or(0, |text| text.lines().count());
-            Check::good(name, format!("built in, {rows} rows"))
-        }
+    let look = |name: &'static str, files: Option<&PromptFiles>, half: Half| match files {
+        None => match task::rows(config.prompts.task, half) {
+            Ok(text) => {
+                let file = task::file(config.prompts.task, half);
+                let rows = text.lines().count();
+                Check::good(name, format!("built in ({file}), {rows} rows"))
+            }
+            Err(error) => Check::bad(name, error.to_string(), "see `vintage run --help`"),
+        },
         Some(files) => match PromptSet::load_all(files.paths(), &config.prompts.columns) {
             Ok(prompts) => Check::good(
                 name,
@@ -158,11 +162,7 @@ fn prompts(config: &RunConfig) -> Vec<Check> {
             Err(error) => Check::bad(name, error.to_string(), "see `vintage run --help`"),
         },
     };
-    let mut checks = vec![look(
-        "prompts",
-        config.prompts.train.as_ref(),
-        "chain6/train.jsonl",
-    )];
+    let mut checks = vec![look("prompts", config.prompts.train.as_ref(), Half::Train)];
     if config.prompts.train.is_some() && config.prompts.heldout.is_none() {
         let advice = "give prompts.heldout to see accuracy rise";
         checks.push(Check::note(
@@ -172,7 +172,7 @@ fn prompts(config: &RunConfig) -> Vec<Check> {
         ));
     } else {
         let heldout = config.prompts.heldout.as_ref();
-        checks.push(look("held-out prompts", heldout, "chain6/heldout.jsonl"));
+        checks.push(look("held-out prompts", heldout, Half::HeldOut));
     }
     checks
 }

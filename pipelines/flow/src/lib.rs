@@ -77,6 +77,7 @@ pub mod serve;
 mod standstill;
 mod start;
 mod summary;
+mod task;
 pub mod teacher;
 pub mod trial;
 mod version_zero;

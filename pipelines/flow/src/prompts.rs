@@ -4,14 +4,14 @@ use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
 };
-use vintage_config::presets;
-use vintage_settings::{PromptFiles, PromptsConfig};
+use vintage_settings::{BuiltInTask, PromptFiles, PromptsConfig};
 
 use vintage_rollout::PromptSet;
 
 use crate::{
     error::{Error, Result},
     folder::{BUILT_IN_PROMPTS, write_whole},
+    task::{self, Half},
 };
 
 /// Training and held-out prompts of a run.
@@ -22,9 +22,6 @@ pub(crate) struct PromptSets {
     pub heldout: Option<PromptSet>,
 }
 
-/// Names of the built-in task's training and held-out prompts.
-const BUILT_IN: [&str; 2] = ["chain6/train.jsonl", "chain6/heldout.jsonl"];
-
 impl PromptSets {
     /// Loads the task of a run that has begun: [`PromptSets::read`], [`PromptSets::keep_in`], and the check that
     /// no prompt is in both sets.
@@ -34,7 +31,7 @@ impl PromptSets {
         Ok(task)
     }
 
-    /// Reads the configured files, or the built-in sets from the program itself.
+    /// Reads the configured files, or makes the sets of the built-in task.
     pub(crate) fn read(config: &PromptsConfig) -> Result<Self> {
         let of_files = |setting, files: &Option<PromptFiles>| {
             let files = files.as_ref();
@@ -44,17 +41,17 @@ impl PromptSets {
                 reason: error.to_string(),
             })
         };
-        let built_in = |name| -> Result<PromptSet> {
-            let text = built_in(name)?;
-            Ok(PromptSet::from_reader(Path::new(name), text.as_bytes())?)
+        let built_in = |half| -> Result<PromptSet> {
+            let name = Path::new(task::file(config.task, half));
+            let text = task::rows(config.task, half)?;
+            Ok(PromptSet::from_reader(name, text.as_bytes())?)
         };
-        let [train, heldout] = BUILT_IN;
         let own = of_files(TRAIN, &config.train)?;
         let own_heldout = of_files(HELD_OUT, &config.heldout)?;
         let (train, heldout) = match (own, own_heldout) {
             (Some(own), own_heldout) => (own, own_heldout),
-            (None, Some(own_heldout)) => (built_in(train)?, Some(own_heldout)),
-            (None, None) => (built_in(train)?, Some(built_in(heldout)?)),
+            (None, Some(own_heldout)) => (built_in(Half::Train)?, Some(own_heldout)),
+            (None, None) => (built_in(Half::Train)?, Some(built_in(Half::HeldOut)?)),
         };
         Ok(Self {
             train: asked(config, train),
@@ -65,15 +62,22 @@ impl PromptSets {
     /// Writes the built-in sets of the task into `folder`; messages name them by their files from
     /// then on.
     pub(crate) fn keep_in(self, config: &PromptsConfig, folder: &Path) -> Result<Self> {
-        let [train, heldout] = BUILT_IN;
-        let keep = |set: PromptSet, name| Ok::<_, Error>(set.at(&write_built_in(folder, name)?));
+        let keep = |set: PromptSet, half| {
+            Ok::<_, Error>(set.at(&write_built_in(folder, config.task, half)?))
+        };
         if config.train.is_some() {
             return Ok(self);
         }
         let of_user = config.heldout.is_some();
-        let keep_heldout = |set| if of_user { Ok(set) } else { keep(set, heldout) };
+        let keep_heldout = |set| {
+            if of_user {
+                Ok(set)
+            } else {
+                keep(set, Half::HeldOut)
+            }
+        };
         Ok(Self {
-            train: keep(self.train, train)?,
+            train: keep(self.train, Half::Train)?,
             heldout: self.heldout.map(keep_heldout).transpose()?,
         })
     }
@@ -125,15 +129,10 @@ fn asked(config: &PromptsConfig, prompts: PromptSet) -> PromptSet {
     }
 }
 
-/// Returns the rows of a built-in set.
-fn built_in(name: &str) -> Result<&'static str> {
-    presets::data(name).ok_or_else(|| Error::Bug(format!("no built-in prompts called {name}")))
-}
-
-/// Writes a built-in set into the run's folder unless it is there already; returns its path.
-fn write_built_in(folder: &Path, name: &str) -> Result<PathBuf> {
-    let text = built_in(name)?;
-    let path = folder.join(BUILT_IN_PROMPTS).join(name);
+/// Writes a set of a built-in task into the run's folder unless it is there already; returns its path.
+fn write_built_in(folder: &Path, task: BuiltInTask, half: Half) -> Result<PathBuf> {
+    let text = task::rows(task, half)?;
+    let path = folder.join(BUILT_IN_PROMPTS).join(task::file(task, half));
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent).map_err(|source| Error::Io {
             attempted: "create the folder of",
@@ -141,8 +140,8 @@ fn write_built_in(folder: &Path, name: &str) -> Result<PathBuf> {
             source,
         })?;
     }
-    if std::fs::read_to_string(&path).ok().as_deref() != Some(text) {
-        write_whole(&path, text)?;
+    if std::fs::read_to_string(&path).ok().as_deref() != Some(&*text) {
+        write_whole(&path, &text)?;
     }
     Ok(path)
 }

@@ -1,10 +1,11 @@
-//! Demonstrations for the warm start: right answers with random slips. Sampling then starts out
-//! poor although the skill is present, and reinforcement learning has something to sharpen.
+//! Demonstrations for the warm start. Right answers with random slips teach the skill: sampling starts
+//! out poor although greedy answers are right, and reinforcement learning sharpens it. Answers whose
+//! characters are shuffled teach their form alone: which order is right is left to be found.
 
 use std::collections::BTreeSet;
 use vintage_settings::{TeacherKind, WarmStartConfig};
 
-use rand::{Rng, SeedableRng};
+use rand::{Rng, SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use vintage_rollout::PromptSet;
 
@@ -24,6 +25,7 @@ pub struct Teacher {
 struct Row {
     /// Digits of the prompt; used for running sums only.
     digits: Vec<u8>,
+    /// Characters of the answer; ascending for [`TeacherKind::Shuffled`], which must not know their order.
     answer: Vec<char>,
 }
 
@@ -88,10 +90,11 @@ impl Teacher {
                     sums,
                 });
             }
-            Ok(Row {
-                digits,
-                answer: answer.chars().collect(),
-            })
+            let mut answer: Vec<_> = answer.chars().collect();
+            if kind == TeacherKind::Shuffled {
+                answer.sort_unstable();
+            }
+            Ok(Row { digits, answer })
         });
         let rows: Vec<_> = rows.collect::<Result<_, _>>()?;
         let alphabet: BTreeSet<_> = rows.iter().flat_map(|row| row.answer.iter()).collect();
@@ -141,6 +144,11 @@ impl Teacher {
                     }
                 };
                 row.answer.iter().map(step).collect()
+            }
+            TeacherKind::Shuffled => {
+                let mut answer = row.answer.clone();
+                answer.shuffle(random);
+                answer.into_iter().collect()
             }
         }
     }
@@ -244,6 +252,42 @@ mod tests {
         // Half slip, and a quarter of those draw the right character; 80,000 seen.
         let share = wrong as f64 / answers.len() as f64;
         assert!((share - 0.375).abs() < 0.01, "{share}");
+    }
+
+    /// Demonstrations are a function of the seed and of which characters an answer has: of its order
+    /// nothing can be learnt from them.
+    #[test]
+    fn a_shuffled_demonstration_is_the_same_whatever_the_order_of_the_answer() {
+        let shown = |answer: &str| {
+            let row = format!("{{\"prompt\":\"4729=\",\"answer\":\"{answer}\"}}");
+            let teacher = teacher(TeacherKind::Shuffled, 0.2, &row).expect("answers");
+            (0..4)
+                .flat_map(|step| teacher.step(step))
+                .collect::<Vec<_>>()
+        };
+        let sorted = shown("2479");
+        assert_eq!(sorted, shown("9274"));
+        assert_eq!(sorted, shown("4729"));
+    }
+
+    #[test]
+    fn shuffled_demonstrations_are_every_order_equally_often() {
+        let teacher = teacher(
+            TeacherKind::Shuffled,
+            0.2,
+            r#"{"prompt":"4729=","answer":"2479"}"#,
+        );
+        let teacher = teacher.expect("answers");
+        let mut counts = std::collections::BTreeMap::new();
+        for (_, answer) in (0..48).flat_map(|step| teacher.step(step)) {
+            *counts.entry(answer).or_insert(0) += 1;
+        }
+        // 24 orders of 24,000 demonstrations: 1000 expected, with a standard deviation of 31.
+        assert_eq!(counts.len(), 24, "{counts:?}");
+        assert!(
+            counts.values().all(|count| (850..1150).contains(count)),
+            "{counts:?}"
+        );
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Version 0 of a run: a model folder unchanged, or the tiny decoder after its warm start.
 
 use std::collections::{BTreeMap, BTreeSet};
-use vintage_settings::{RunConfig, TeacherKind};
+use vintage_settings::{BuiltInTask, RunConfig, TeacherKind};
 
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
@@ -112,14 +112,13 @@ async fn tiny(config: &RunConfig, task: &PromptSets, events: Events) -> Result<F
     ])
 }
 
-/// Returns the teacher of the warm start: the configured one, else running sums for the built-in
-/// task, and the rows' own answers for prompts from a file.
+/// Returns the teacher of the warm start: the configured one, else that of the built-in task, and the
+/// rows' own answers for prompts from a file.
 pub(crate) fn teacher(config: &RunConfig) -> TeacherKind {
-    let own_prompts = config.prompts.train.is_some();
-    let usual = if own_prompts {
-        TeacherKind::Answers
-    } else {
-        TeacherKind::RunningSum
+    let usual = match (&config.prompts.train, config.prompts.task) {
+        (Some(_own), _) => TeacherKind::Answers,
+        (None, BuiltInTask::Sums) => TeacherKind::RunningSum,
+        (None, BuiltInTask::Sort | BuiltInTask::EvensFirst) => TeacherKind::Shuffled,
     };
     config.warm_start.teacher.unwrap_or(usual)
 }

@@ -42,7 +42,7 @@ pub use learner::{LearnerConfig, LoraConfig, PublishConfig, SourceKind};
 pub use loss::LossConfig;
 pub use mismatch::MismatchConfig;
 pub use problems::{Problems, Violation};
-pub use prompts::{ColumnsConfig, PromptFiles, PromptsConfig, TEXT_OR_LIST};
+pub use prompts::{BuiltInTask, ColumnsConfig, PromptFiles, PromptsConfig, TEXT_OR_LIST};
 pub use reuse::{KlConfig, ReincarnationConfig, ReplayConfig};
 pub use reward::RewardConfig;
 pub use rollout::{RolloutConfig, TEMPERATURES};

@@ -17,7 +17,9 @@ pub const TEXT_OR_LIST: &str = "TextOrList";
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PromptsConfig {
-    /// File of prompts to train on, or a list of files; unset = the built-in running sums.
+    /// Built-in task whose prompts are used where no files are given.
+    pub task: BuiltInTask,
+    /// File of prompts to train on, or a list of files; unset = those of the built-in task.
     pub train: Option<PromptFiles>,
     /// File of prompts to evaluate on, or a list of files, which are never trained on; unset = the
     /// built-in ones, or no evaluation if `train` is set.
@@ -27,6 +29,22 @@ pub struct PromptsConfig {
     pub chat: bool,
     /// Columns of a layout that is not known.
     pub columns: ColumnsConfig,
+}
+
+/// Task that the program has prompts of: six digits and `=`, and the right answer to them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BuiltInTask {
+    /// The digits in ascending order: `472913=` and `123479`. The warm start shows them in random order,
+    /// so that the order is found by the reward alone.
+    #[default]
+    Sort,
+    /// The even digits and then the odd ones, each in the prompt's order: `472913=` and `427913`. The warm
+    /// start shows them in random order.
+    EvensFirst,
+    /// The running sums of the digits, modulo 10: `472913=` and `413236`. The warm start shows right
+    /// answers with slips, so that rewards sharpen what is known already.
+    Sums,
 }
 
 /// Section `[prompts.columns]`: columns by which rows of a layout of your own are read. `a.b` is the

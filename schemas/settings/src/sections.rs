@@ -89,10 +89,11 @@ pub struct WarmStartConfig {
     pub warmup: u64,
     /// Decoupled weight decay.
     pub weight_decay: f64,
-    /// Teacher of the demonstrations; unset = the running sums for the built-in task, and the rows'
-    /// own answers for prompts of your own.
+    /// Teacher of the demonstrations; unset = the one of the built-in task, and the rows' own answers
+    /// for prompts of your own.
     pub teacher: Option<TeacherKind>,
-    /// Probability of a slip of the teacher at each digit or character.
+    /// Probability of a slip of the teacher at each digit or character; without effect on the one that
+    /// shuffles.
     pub slip: f64,
 }
 
@@ -140,6 +141,9 @@ pub enum TeacherKind {
     RunningSum,
     /// Copies the answer. At a slip it writes a uniformly drawn character of all answers.
     Answers,
+    /// Writes the characters of the answer in a random order, each order as often as any other: it shows
+    /// what an answer looks like, and not which one is right. It knows no slips.
+    Shuffled,
 }
 
 /// Section `[archive]`: the Parquet archive.

@@ -154,7 +154,7 @@ fn a_character_outside_the_vocabulary_is_named() -> Result<()> {
     refused(
         &built_in,
         USAGE,
-        &["chain6/train.jsonl:1", "'9'", "vocabulary"],
+        &["sort/train.jsonl:1", "'4'", "vocabulary"],
     )?;
     corrected(folder, &out)
 }
@@ -208,10 +208,10 @@ fn held_out_prompts_are_looked_at_before_training_too() -> Result<()> {
         ensure!(!out.exists(), "{row} left a folder");
     }
     // The first of the built-in training prompts.
-    fs::write(&heldout, "{\"prompt\":\"970525=\",\"answer\":\"9\"}\n")?;
+    fs::write(&heldout, "{\"prompt\":\"457210=\",\"answer\":\"9\"}\n")?;
     let mut built_in = small::training(&out);
     built_in.arg("--heldout").arg(&heldout);
-    let words = ["heldout.jsonl:1", "chain6/train.jsonl", "take it out"];
+    let words = ["heldout.jsonl:1", "sort/train.jsonl", "take it out"];
     refused(&built_in, USAGE, &words)?;
     corrected(folder, &out)
 }

@@ -1,5 +1,7 @@
 //! Recorded settings of a run, and what must not be recorded.
 
+use vintage_settings::BuiltInTask;
+
 use super::*;
 
 #[test]
@@ -56,4 +58,30 @@ fn secrets_are_referred_to_and_literal_ones_refused_unseen() {
         assert!(shown.contains("env:CARGO_PKG_NAME"), "{shown}");
         assert!(!shown.contains(env!("CARGO_PKG_NAME")), "{shown}");
     }
+}
+
+/// A run that was begun when there was one built-in task goes on with it, whatever the default is now.
+#[test]
+fn a_run_of_an_older_build_keeps_its_task() {
+    let task = |resolved: &Resolved<RunConfig>| resolved.config.prompts.task;
+    let (_folder, path) = file("seed = 3\n\n[prompts]\nchat = false\n");
+    let resumed = resolve(Layers::new().recorded(&path).expect("readable")).expect("valid");
+    assert_eq!(task(&resumed), BuiltInTask::Sums);
+    let key = Key::parse("prompts.task").expect("a key");
+    let origin = resumed.origin(&key).expect("a setting").to_string();
+    assert!(origin.contains("before there was this setting"), "{origin}");
+    let read = crate::read(&path).expect("readable");
+    assert_eq!(read, resumed.config);
+    crate::check_resumable(&resumed.config, &read, &path).expect("unchanged");
+    // A new run with the same file has the default, and one that was begun with a task keeps it.
+    let new = resolve(Layers::new().file(&path).expect("readable")).expect("valid");
+    assert_eq!(task(&new), RunConfig::default().prompts.task);
+    let other = resolve(
+        Layers::new()
+            .set("prompts.task=evens_first")
+            .expect("a setting"),
+    );
+    let (_folder, path) = file(&other.expect("valid").to_toml());
+    let resumed = resolve(Layers::new().recorded(&path).expect("readable")).expect("valid");
+    assert_eq!(task(&resumed), BuiltInTask::EvensFirst);
 }
