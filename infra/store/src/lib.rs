@@ -38,6 +38,7 @@ mod created;
 mod error;
 mod folder;
 mod open;
+mod passing;
 mod patience;
 mod prunes;
 mod records;
