@@ -55,7 +55,7 @@ pub use open::{check_option, is_secret_option};
 pub use patience::{Patience, WaitStep};
 pub use prunes::{next_prune, prunes, write_prune};
 pub use records::{Checkpoint, CheckpointFiles, Records, evaluation_path, write_evaluation};
-pub use store::Store;
+pub use store::{Listed, Store};
 pub use weights::{Form, MODEL_FILE, Weights, label};
 
 use sha2::Digest as _;

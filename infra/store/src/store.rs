@@ -37,6 +37,17 @@ pub struct Store {
     patience: Option<Patience>,
 }
 
+/// Object in a listing.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Listed {
+    /// Path relative to the store.
+    pub path: String,
+    /// Size in bytes.
+    pub bytes: u64,
+    /// Time at which it was written, in milliseconds since the epoch by the store's clock.
+    pub written_ms: i64,
+}
+
 /// Backend of a store.
 #[derive(Debug, Clone)]
 pub(crate) enum Backend {
@@ -248,6 +259,12 @@ impl Store {
 
     /// Lists as [`Store::list`] does, each object with its size in bytes.
     pub async fn list_sizes(&self, prefix: &str) -> Result<Vec<(String, u64)>> {
+        let listed = self.list_objects(prefix).await?.into_iter();
+        Ok(listed.map(|object| (object.path, object.bytes)).collect())
+    }
+
+    /// Lists as [`Store::list`] does, each object with its size and age.
+    pub async fn list_objects(&self, prefix: &str) -> Result<Vec<Listed>> {
         let failed = |error| Error::of("list", self.name(prefix), error);
         let folder = self.at(prefix).prefix;
         let list = || async {
@@ -259,7 +276,11 @@ impl Store {
         let skip = self.prefix.as_ref().len() + usize::from(!self.prefix.as_ref().is_empty());
         let mut paths: Vec<_> = metas
             .iter()
-            .map(|meta| (meta.location.as_ref()[skip..].to_owned(), meta.size))
+            .map(|meta| Listed {
+                path: meta.location.as_ref()[skip..].to_owned(),
+                bytes: meta.size,
+                written_ms: meta.last_modified.timestamp_millis(),
+            })
             .collect();
         paths.sort_unstable();
         Ok(paths)
