@@ -176,10 +176,9 @@ async fn learner(
 /// Reads the plans from `first` to the last.
 async fn plans(records: &Records, first: UpdateNumber) -> Result<Vec<Plan>> {
     let mut plans = Vec::new();
-    let mut update = first;
-    while let Some(plan) = records.plan(update).await? {
+    let mut lane = records.plans(first);
+    while let Some(plan) = lane.next().await? {
         plans.push(plan);
-        update = update.next();
     }
     Ok(plans)
 }

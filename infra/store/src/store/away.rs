@@ -1,5 +1,7 @@
 //! Store that is away for a number of requests, and a patient handle to it.
 
+mod lanes;
+
 use std::{
     fmt,
     sync::{Arc, Mutex},
