@@ -119,7 +119,7 @@ fn the_guides_lines_train_on_sites_without_a_shared_folder() -> Result<()> {
 }
 
 #[test]
-fn a_producer_waits_for_store_and_broker_and_says_for_which() -> Result<()> {
+fn roles_wait_for_store_and_broker_and_say_for_which() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let folder = folder.path();
     let mut kafka = Kafka::up(&folder.join("kafka"), 1)?;
@@ -128,8 +128,9 @@ fn a_producer_waits_for_store_and_broker_and_says_for_which() -> Result<()> {
     let site = Site::new(folder, kafka.address(), "away")?;
     let store = "s3://runs/away";
     let long = ["--set", "learner.steps=100000"];
-    let mut learner = site.role("learn", "center", store, s3.port());
-    learner.args(long);
+    let mut learner = site.role("learn", "center", store, gate.port);
+    let trains = free_port()?;
+    learner.args(long).args(["--metrics", &trains.to_string()]);
     let mut learner = Running::start(learner)?;
     let port = free_port()?;
     let mut producer = site.role("rollout", "site", store, gate.port);
@@ -137,6 +138,7 @@ fn a_producer_waits_for_store_and_broker_and_says_for_which() -> Result<()> {
     let mut producer = Running::start(producer)?;
     ensure!(producer.says("sampling as producer local-")?, "it ended");
     until(&mut producer, port, "/readyz", 200, "")?;
+    until(&mut learner, trains, "/readyz", 200, "")?;
 
     gate.shut();
     let away = Instant::now();
@@ -152,19 +154,47 @@ fn a_producer_waits_for_store_and_broker_and_says_for_which() -> Result<()> {
     let health = get(port, "/healthz")?;
     ensure!(health.status == 200, "{}", health.body);
     ensure!(health.body.contains(&address), "{}", health.body);
-    ensure!(
-        producer.says("has not served for")?,
-        "the log does not say so"
-    );
+    until(
+        &mut learner,
+        trains,
+        "/readyz",
+        503,
+        "the store s3://runs/away",
+    )?;
+    for role in [&mut producer, &mut learner] {
+        ensure!(role.says("has not served for")?, "the log does not say so");
+    }
     while away.elapsed() < AWAY {
         ensure!(
             producer.runs_for(Duration::from_millis(200)),
             "it gave up: {}",
             producer.wait()?.stderr
         );
+        ensure!(
+            learner.runs_for(Duration::ZERO),
+            "the learner gave up: {}",
+            learner.wait()?.stderr
+        );
     }
+    let updates = || -> Result<f64> {
+        let metrics = get(trains, "/metrics")?.body;
+        let mut counts = metrics
+            .lines()
+            .filter(|line| line.starts_with("vintage_update_seconds_count"));
+        let count = counts.next().and_then(|line| line.rsplit(' ').next());
+        Ok(count.context("no count of updates")?.parse()?)
+    };
+    let before = updates()?;
     gate.open();
     until(&mut producer, port, "/readyz", 200, "")?;
+    until(&mut learner, trains, "/readyz", 200, "")?;
+    let back = Instant::now();
+    while updates()? < before + 2.0 {
+        ensure!(
+            learner.runs_for(Duration::from_millis(200)) && back.elapsed() < SHOWS,
+            "the learner does not go on"
+        );
+    }
 
     // Frozen nodes answer no more, and their connections stay.
     kafka.freeze(1)?;

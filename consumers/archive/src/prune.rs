@@ -12,6 +12,8 @@ pub struct Stored {
     pub base: Offset,
     /// Size in bytes.
     pub bytes: u64,
+    /// Time at which it was written, in milliseconds since the epoch by the store's clock.
+    pub written_ms: i64,
 }
 
 impl Reader {
@@ -60,10 +62,14 @@ impl Reader {
     ) -> Result<Vec<Stored>> {
         let topic_folder = self.archive.topic_folder().await?;
         let folder = topic_folder.partition(incarnation, partition);
-        let sizes = self.archive.store().list_sizes(&folder).await?;
-        let files = sizes.into_iter().filter_map(|(path, bytes)| {
-            let (_, base) = topic_folder.parse(incarnation, &path)?;
-            Some(Stored { base, bytes })
+        let listed = self.archive.store().list_objects(&folder).await?;
+        let files = listed.into_iter().filter_map(|object| {
+            let (_, base) = topic_folder.parse(incarnation, &object.path)?;
+            Some(Stored {
+                base,
+                bytes: object.bytes,
+                written_ms: object.written_ms,
+            })
         });
         Ok(files.collect())
     }

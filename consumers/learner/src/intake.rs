@@ -226,7 +226,7 @@ impl Intake {
 
     fn admit(&mut self, parts: Vec<Part<Rows>>, announced: PermittedVersions) {
         let Some(first) = parts.first() else { return };
-        let headers = first.headers.clone();
+        let (headers, stranger) = self.of_run(first.headers.clone());
         let identity = Identity::from(&headers);
         self.see(&identity);
         let slot = self.slot(&identity);
@@ -236,7 +236,7 @@ impl Intake {
             self.refuse(&identity, records, reason, detail);
             return;
         }
-        let objection = judge::plausible(&parts).err();
+        let objection = judge::plausible(&parts).err().or(stranger);
         let group = self.group_of(headers, parts);
         let steps = self.settings.learner.steps;
         if let Some(late) = group.sampled_for.filter(|update| update.0 >= steps) {

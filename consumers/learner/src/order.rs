@@ -128,7 +128,13 @@ mod tests {
     }
 
     fn partitions() -> impl Strategy<Value = Vec<Vec<Option<i64>>>> {
-        let timestamp = prop_oneof![1 => Just(None), 9 => (0..50_i64).prop_map(Some)];
+        // Clocks may be hours apart, or nonsense.
+        let timestamp = prop_oneof![
+            1 => Just(None),
+            8 => (0..50_i64).prop_map(Some),
+            1 => (-1..=1_i64).prop_map(|hours| Some(hours * 18_000_000)),
+            1 => prop_oneof![Just(i64::MIN), Just(i64::MAX)].prop_map(Some),
+        ];
         prop::collection::vec(prop::collection::vec(timestamp, 0..20), 0..5)
     }
 

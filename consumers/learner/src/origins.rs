@@ -58,7 +58,8 @@ impl Origins {
         };
         let key = (intake.source().map(str::to_owned), producer);
         let known = self.known.entry(key.clone()).or_default();
-        while let Some(plan) = self.records.plan(known.next).await? {
+        let mut plans = self.records.plans(known.next);
+        while let Some(plan) = plans.next().await? {
             known.note(&plan, &key);
             known.next = known.next.next();
         }

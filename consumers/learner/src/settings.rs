@@ -1,4 +1,4 @@
-use vintage_control::{Algorithm, INCOMPLETE_AFTER_RECORDS};
+use vintage_control::{Algorithm, INCOMPLETE_AFTER_RECORDS, Name};
 use vintage_model::BaseModel;
 use vintage_settings::LearnerConfig;
 
@@ -11,6 +11,9 @@ pub struct LearnerSettings {
     pub seed: u64,
     /// Loss with its settings.
     pub algorithm: Algorithm,
+    /// Run whose log is read: groups that say they are of another one are refused, unless they were
+    /// replayed. `None` for the log or archive of any run.
+    pub run: Option<Name>,
     /// Trains on rollouts of any policy, whatever `learner.lineages` says.
     pub any_policy: bool,
     /// Maximum staleness, in updates, of a group of a granted slot, if this learner grants slots. A
@@ -44,6 +47,7 @@ impl LearnerSettings {
             learner,
             seed,
             algorithm,
+            run: None,
             any_policy: false,
             max_staleness: None,
             context,

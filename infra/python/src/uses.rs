@@ -75,11 +75,10 @@ async fn table(run: &std::path::Path, learner: Option<&str>) -> PyResult<RecordB
     let reader = open(run, None).await?;
     let mut columns = Columns::default();
     let mut update = UpdateNumber::FIRST;
-    while let Some(plan) = records.plan(update).await.map_err(|e| raised(&e.into()))? {
-        let result = records
-            .result(update)
-            .await
-            .map_err(|e| raised(&e.into()))?;
+    let mut plans = records.plans(update);
+    let mut results = records.results(0..u64::MAX);
+    while let Some(plan) = plans.next().await.map_err(|e| raised(&e.into()))? {
+        let result = results.next().await.map_err(|e| raised(&e.into()))?;
         let masked = result
             .filter(|result| result.tokens > 0)
             .map(|result| result.masked_tokens as f64 / result.tokens as f64);

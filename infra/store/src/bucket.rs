@@ -22,13 +22,18 @@ const TOKEN: Attribute = Attribute::Metadata(std::borrow::Cow::Borrowed("vintage
 const TRIES: u32 = 4;
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 
+/// Returns a token for one create, which keeps it over all its tries.
+pub(crate) fn token() -> String {
+    uuid::Uuid::now_v7().simple().to_string()
+}
+
 pub(crate) async fn create(
     objects: &dyn ObjectStore,
     path: &Path,
-    bytes: Bytes,
+    bytes: &Bytes,
+    token: &str,
 ) -> Result<Created> {
-    let token = uuid::Uuid::now_v7().simple().to_string();
-    let attributes: Attributes = [(TOKEN, token.clone())].into_iter().collect();
+    let attributes: Attributes = [(TOKEN, token.to_owned())].into_iter().collect();
     for attempt in 1.. {
         let options = PutOptions {
             mode: PutMode::Create,
@@ -43,7 +48,7 @@ pub(crate) async fn create(
             return Err(error);
         }
         match owner(objects, path).await {
-            Ok(Some(owner)) if owner.as_deref() == Some(token.as_str()) => {
+            Ok(Some(owner)) if owner.as_deref() == Some(token) => {
                 return Ok(Created::New);
             }
             Ok(Some(_)) => return Ok(Created::Exists),

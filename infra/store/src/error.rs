@@ -470,7 +470,7 @@ fn is_refused(error: &(dyn StdError + 'static)) -> bool {
 }
 
 /// Returns the first operating-system error in the source chain.
-fn io_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a io::Error> {
+pub(crate) fn io_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a io::Error> {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(io) = error.downcast_ref::<io::Error>() {

@@ -3,7 +3,7 @@
 #[cfg(feature = "faults")]
 mod sabotage;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, ops::Range};
 
 use bytes::Bytes;
 use vintage_control::{
@@ -14,6 +14,7 @@ use vintage_control::{
 use crate::{
     created::Created,
     error::{Error, Result},
+    lane::Lane,
     sha256,
     store::Store,
     weights::Weights,
@@ -95,6 +96,19 @@ impl Records {
     /// Returns the plan of `update`, if there is one.
     pub async fn plan(&self, update: UpdateNumber) -> Result<Option<Plan>> {
         self.store.get_json(&self.path("plans", update)).await
+    }
+
+    /// Returns the plans from `first` on, in their order and up to the first that is not there. A few
+    /// are read ahead.
+    pub fn plans(&self, first: UpdateNumber) -> Lane<'_, Plan> {
+        let paths = (first.0..).map(move |update| self.path("plans", UpdateNumber(update)));
+        self.store.lane_json(paths)
+    }
+
+    /// Returns the results of these updates, in their order. A few are read ahead.
+    pub fn results(&self, updates: Range<u64>) -> Lane<'_, UpdateResult> {
+        let paths = updates.map(move |update| self.path("results", UpdateNumber(update)));
+        self.store.lane_json(paths)
     }
 
     /// Writes the result of an update; an existing result, as of a re-run update, is kept.

@@ -2,7 +2,10 @@ use std::{
     fmt,
     ops::Range,
     path::PathBuf,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -30,8 +33,19 @@ pub struct Store {
     durable: Arc<folder::Durable>,
     guarantees: Guarantees,
     contact: Arc<Contact>,
-    /// Patience of reads; `None` to report every failure at once.
+    /// Patience of every request; `None` to report every failure at once.
     patience: Option<Patience>,
+}
+
+/// Object in a listing.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Listed {
+    /// Path relative to the store.
+    pub path: String,
+    /// Size in bytes.
+    pub bytes: u64,
+    /// Time at which it was written, in milliseconds since the epoch by the store's clock.
+    pub written_ms: i64,
 }
 
 /// Backend of a store.
@@ -82,11 +96,19 @@ impl Store {
         self
     }
 
-    /// Returns this store with reads that wait out a trouble of disk or server which may pass. Writes
-    /// report it at once, as before.
+    /// Returns this store with requests, writes included, that wait out a trouble of disk or server
+    /// which passes by itself ([`Error::passes`]). What is refused for good is reported at once, as
+    /// before.
     #[must_use]
     pub fn patient(mut self, patience: Patience) -> Self {
         self.patience = Some(patience);
+        self
+    }
+
+    /// Returns this store with requests that report every failure at once.
+    #[must_use]
+    pub fn impatient(mut self) -> Self {
+        self.patience = None;
         self
     }
 
@@ -130,13 +152,32 @@ impl Store {
     /// Creates an object unless it exists. When this returns `New`, bytes and directory entry are
     /// on the disk. Of several concurrent creators exactly one gets `New`. On an error no partial
     /// object is left; the whole object may exist if only the last sync failed or a server's
-    /// response was lost.
+    /// response was lost. A patient store that tries again takes such an object for its own.
     pub async fn create(&self, path: &str, bytes: Bytes) -> Result<Created> {
         let full = self.full(path)?;
         let Some(file) = self.local_path(path) else {
-            let created = bucket::create(self.objects.as_ref(), &full, bytes).await;
-            return created.map_err(|error| Error::of(WRITE, self.name(path), error));
+            let token = bucket::token();
+            let create = || async {
+                let put = bucket::create(self.objects.as_ref(), &full, &bytes, &token);
+                let created = put.await;
+                created.map_err(|error| Error::of(WRITE, self.name(path), error))
+            };
+            return self.patiently(create).await;
         };
+        let tries = AtomicU64::new(0);
+        let create = || async {
+            tries.fetch_add(1, Ordering::Relaxed);
+            self.create_file(path, file.clone(), bytes.clone()).await
+        };
+        let created = self.patiently(create).await?;
+        let again = tries.load(Ordering::Relaxed) > 1;
+        if again && created == Created::Exists && self.get(path).await?.as_ref() == Some(&bytes) {
+            return Ok(Created::New); // of a try whose last sync failed
+        }
+        Ok(created)
+    }
+
+    async fn create_file(&self, path: &str, file: PathBuf, bytes: Bytes) -> Result<Created> {
         let (durable, guarantees) = (Arc::clone(&self.durable), self.guarantees);
         let created = tokio::task::spawn_blocking(move || {
             folder::create(&file, &bytes, &durable, guarantees)
@@ -146,8 +187,8 @@ impl Store {
         created.map_err(|error| Error::of(WRITE, self.name(path), error))
     }
 
-    /// Runs a read, again and again if this store is patient and the trouble may pass.
-    async fn read<T, W: Future<Output = Result<T>>>(
+    /// Runs a request, again and again if this store is patient and the trouble passes by itself.
+    async fn patiently<T, W: Future<Output = Result<T>>>(
         &self,
         mut work: impl FnMut() -> W,
     ) -> Result<T> {
@@ -167,13 +208,14 @@ impl Store {
                 tracing::warn!("the store is back after {:.0?}", begun.elapsed());
             }
         };
-        let waited = patience.wait_out(&self.contact, Error::trouble, tell, work);
+        let passing = |error: &Error| error.trouble().filter(|_| error.passes());
+        let waited = patience.wait_out(&self.contact, passing, tell, work);
         waited.await
     }
 
     /// Reads a whole object; `None` if there is none.
     pub async fn get(&self, path: &str) -> Result<Option<Bytes>> {
-        self.read(|| self.get_once(path)).await
+        self.patiently(|| self.get_once(path)).await
     }
 
     async fn get_once(&self, path: &str) -> Result<Option<Bytes>> {
@@ -188,7 +230,7 @@ impl Store {
     /// Reads the bytes `range` of an object. A missing object or a range outside it is an error.
     pub async fn get_range(&self, path: &str, range: Range<u64>) -> Result<Bytes> {
         let full = self.full(path)?;
-        self.read(|| async {
+        self.patiently(|| async {
             let read = self.objects.get_range(&full, range.clone()).await;
             read.map_err(|error| Error::of("read", self.name(path), error))
         })
@@ -198,7 +240,7 @@ impl Store {
     /// Returns the length of an object in bytes; `None` if there is none.
     pub async fn head(&self, path: &str) -> Result<Option<u64>> {
         let full = self.full(path)?;
-        self.read(|| async {
+        self.patiently(|| async {
             match self.objects.head(&full).await {
                 Ok(meta) => Ok(Some(meta.size)),
                 Err(object_store::Error::NotFound { .. }) => Ok(None),
@@ -217,18 +259,28 @@ impl Store {
 
     /// Lists as [`Store::list`] does, each object with its size in bytes.
     pub async fn list_sizes(&self, prefix: &str) -> Result<Vec<(String, u64)>> {
+        let listed = self.list_objects(prefix).await?.into_iter();
+        Ok(listed.map(|object| (object.path, object.bytes)).collect())
+    }
+
+    /// Lists as [`Store::list`] does, each object with its size and age.
+    pub async fn list_objects(&self, prefix: &str) -> Result<Vec<Listed>> {
         let failed = |error| Error::of("list", self.name(prefix), error);
         let folder = self.at(prefix).prefix;
         let list = || async {
             let listed = self.objects.list(Some(&folder));
             listed.try_collect::<Vec<_>>().await.map_err(failed)
         };
-        let metas = self.read(list).await?;
+        let metas = self.patiently(list).await?;
         // Both paths are normalised by the same rules, so the text prefix is the path prefix.
         let skip = self.prefix.as_ref().len() + usize::from(!self.prefix.as_ref().is_empty());
         let mut paths: Vec<_> = metas
             .iter()
-            .map(|meta| (meta.location.as_ref()[skip..].to_owned(), meta.size))
+            .map(|meta| Listed {
+                path: meta.location.as_ref()[skip..].to_owned(),
+                bytes: meta.size,
+                written_ms: meta.last_modified.timestamp_millis(),
+            })
             .collect();
         paths.sort_unstable();
         Ok(paths)
@@ -236,6 +288,10 @@ impl Store {
 
     /// Deletes an object durably. A missing object is not an error.
     pub async fn delete(&self, path: &str) -> Result<()> {
+        self.patiently(|| self.delete_once(path)).await
+    }
+
+    async fn delete_once(&self, path: &str) -> Result<()> {
         match self.objects.delete(&self.full(path)?).await {
             Ok(()) => {}
             Err(object_store::Error::NotFound { .. }) => return Ok(()),
@@ -360,5 +416,7 @@ impl Store {
     }
 }
 
+#[cfg(test)]
+mod away;
 #[cfg(test)]
 mod tests;

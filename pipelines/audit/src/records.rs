@@ -144,39 +144,45 @@ impl Listing {
             .max()
             .map_or(0, |last| last + 1);
         let planned = self.plans.last().map_or(0, |last| last + 1);
+        let paths = (0..end).flat_map(|number| {
+            let manifest = self.checkpoints.contains(&number);
+            let manifest = manifest.then(|| checkpoint_of(name, number));
+            let records = ["plans", "results"].map(|kind| record_of(kind, name, number));
+            manifest.into_iter().chain(records)
+        });
+        let mut objects = store.lane(paths);
         for number in 0..end {
             let update = UpdateNumber(number);
             if self.checkpoints.contains(&number) {
-                let path = format!("checkpoints/{name}/{number}/manifest.json");
+                let path = checkpoint_of(name, number);
                 // Older checkpoints may be pruned while this reads.
-                let manifest: Option<CheckpointManifest> = get(store, &path, findings).await?;
+                let manifest: Option<CheckpointManifest> =
+                    parsed(objects.next().await?, &path, findings);
                 if let Some(manifest) = manifest {
                     ledger.checkpoint(update.version_before(), &manifest, findings);
                 }
             }
-            let plan: Option<Plan> =
-                get(store, &format!("plans/{name}/{number}.json"), findings).await?;
+            let path = record_of("plans", name, number);
+            let plan: Option<Plan> = parsed(objects.next().await?, &path, findings);
             match &plan {
                 Some(plan) if self.plans.contains(&number) => {
                     ledger.plan(update, plan, findings);
                 }
                 None if number < planned => {
                     findings.breach("plans missing", || {
-                        format!("plans/{name}/{number}.json is missing, and later plans are there")
+                        format!("{path} is missing, and later plans are there")
                     });
                 }
                 _ => {}
             }
-            let result: Option<UpdateResult> =
-                get(store, &format!("results/{name}/{number}.json"), findings).await?;
+            let path = record_of("results", name, number);
+            let result: Option<UpdateResult> = parsed(objects.next().await?, &path, findings);
             match result {
                 Some(result) => ledger.result(update, &result, plan.as_ref(), findings),
                 // A copy of the folder made for a replay has no results at all.
                 None if number + 1 < planned && !self.results.is_empty() => {
                     findings.breach("results missing", || {
-                        format!(
-                            "results/{name}/{number}.json is missing, and later plans are there"
-                        )
+                        format!("{path} is missing, and later plans are there")
                     });
                 }
                 None => {}
@@ -260,16 +266,30 @@ async fn get<T: DeserializeOwned>(
     path: &str,
     findings: &mut Findings,
 ) -> Result<Option<T>> {
-    let Some(bytes) = store.get(path).await? else {
-        return Ok(None);
-    };
-    match serde_json::from_slice(&bytes) {
-        Ok(record) => Ok(Some(record)),
+    Ok(parsed(store.get(path).await?, path, findings))
+}
+
+/// Returns a record; `None` if it does not exist or cannot be read, which is reported as a breach.
+fn parsed<T: DeserializeOwned>(
+    bytes: Option<impl AsRef<[u8]>>,
+    path: &str,
+    findings: &mut Findings,
+) -> Option<T> {
+    match serde_json::from_slice(bytes?.as_ref()) {
+        Ok(record) => Some(record),
         Err(error) => {
             findings.breach("records that cannot be read", || format!("{path}: {error}"));
-            Ok(None)
+            None
         }
     }
+}
+
+fn record_of(kind: &str, learner: &Name, number: u64) -> String {
+    format!("{kind}/{learner}/{number}.json")
+}
+
+fn checkpoint_of(learner: &Name, version: u64) -> String {
+    format!("checkpoints/{learner}/{version}/manifest.json")
 }
 
 /// Parses a path of the form `<kind><name>/<number><end>`.

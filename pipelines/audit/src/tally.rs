@@ -37,7 +37,8 @@ pub async fn tally(
         ledger.began_at(&start);
     }
     let mut update = UpdateNumber::FIRST;
-    while let Some(plan) = records.plan(update).await? {
+    let mut plans = records.plans(update);
+    while let Some(plan) = plans.next().await? {
         ledger.plan(update, &plan, &mut ignored);
         update = update.next();
     }

@@ -10,13 +10,14 @@ use vintage_settings::RunConfig;
 
 /// Settings that a resumed run may change: they affect neither past updates nor the meaning of
 /// their plans. The key of a section means all its settings.
-const SAFE: [&str; 19] = [
+const SAFE: [&str; 20] = [
     "learner.steps",
     "learner.recompute",
     // Plans record what was refused.
     "learner.mismatch",
     "learner.keep_versions",
     "learner.keep_checkpoints",
+    "learner.patience_seconds",
     "learner.checkpoint_every",
     // How a version is stored is nothing that its weights depend on.
     "learner.publish.full_every",

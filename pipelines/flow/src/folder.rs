@@ -12,7 +12,7 @@ use vintage_settings::RunConfig;
 
 use rustix::fs::{FlockOperation, flock};
 use vintage_control::Name;
-use vintage_store::{Records, Store, Weights};
+use vintage_store::{Patience, Records, Store, Weights};
 
 use crate::error::{Error, Result};
 
@@ -301,11 +301,19 @@ impl RunFolder {
         &self.store
     }
 
-    /// Checks that a remote store honours create-if-absent. In a local folder the kernel guarantees
+    /// Returns the folder with a store that is waited for while it is away.
+    pub(crate) fn patient(mut self, patience: Patience) -> Self {
+        self.store = self.store.patient(patience);
+        self
+    }
+
+    /// Checks that a remote store honours create-if-absent; one that is away is not waited for, since
+    /// a setting may be wrong. In a local folder the kernel guarantees
     /// it, and what killed processes left unfinished there is removed.
     pub(crate) async fn prove_store(&self) -> Result<()> {
         if self.store.is_remote() {
-            self.store.probe_conditional_put().await?;
+            let store = self.store.clone().impatient();
+            store.probe_conditional_put().await?;
         } else {
             self.store.sweep("").await?;
         }

@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use serde::Serialize;
@@ -63,7 +64,7 @@ pub async fn prune(scope: &PruneRequest) -> Result<Pruned> {
     let reader = Reader::new(archive_in(&store), &config.topic_names().rollouts());
     let alone = folder.and_then(alone);
     let ended = match folder.filter(|_| alone.is_some()) {
-        Some(folder) => ended(folder, &store, scope.asked.journals).await?,
+        Some(folder) => ended(folder, &store, &scope.asked).await?,
         None => Vec::new(),
     };
     let run = Run {
@@ -157,13 +158,25 @@ fn settings(config: &RunConfig) -> LearnerNeeds {
 
 /// Returns the journals that may go: all if that was asked for, else those that an earlier prune
 /// recorded and did not delete. The caller has the folder for itself, so every producer has ended.
-async fn ended(folder: &Path, store: &Store, asked: bool) -> Result<Vec<Journal>> {
+async fn ended(folder: &Path, store: &Store, asked: &PrunePolicy) -> Result<Vec<Journal>> {
     let recorded = pruned_journals(store).await?;
     let dir = journals(folder);
     let all = read_journals(&dir)?.into_iter();
-    let chosen = all.filter(|(producer, _)| asked || recorded.contains_key(producer));
+    let path_of = |producer: &str| dir.join(format!("{producer}.acks"));
+    let age = Duration::from_secs(asked.older_than_seconds.unwrap_or(0));
+    let is_old = |producer: &str| {
+        let written = path_of(producer)
+            .metadata()
+            .and_then(|file| file.modified());
+        // One that seems to come from the future is young.
+        let elapsed = written.ok().and_then(|written| written.elapsed().ok());
+        age.is_zero() || elapsed.is_some_and(|elapsed| elapsed >= age)
+    };
+    let chosen = all.filter(|(producer, _)| {
+        asked.journals && is_old(producer) || recorded.contains_key(producer)
+    });
     let journals = chosen.map(|(producer, numbers)| {
-        let path = dir.join(format!("{producer}.acks"));
+        let path = path_of(&producer);
         let bytes = path.metadata().map_or(0, |file| file.len());
         Journal {
             producer,

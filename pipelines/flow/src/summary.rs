@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use vintage_settings::RunConfig;
 
 use serde::{Deserialize, Serialize};
-use vintage_control::{EvaluationResult, PolicyVersion, Sha256, UpdateNumber, UpdateResult};
+use vintage_control::{EvaluationResult, PolicyVersion, Sha256, UpdateResult};
 use vintage_store::evaluation_path;
 use vintage_store::{Records, Store};
 
@@ -113,8 +113,9 @@ impl Totals {
             updates: 0,
             evaluations: Vec::new(),
         };
-        for update in (0..version.0).map(UpdateNumber) {
-            if let Some(result) = records.result(update).await? {
+        let mut results = records.results(0..version.0);
+        for _ in 0..version.0 {
+            if let Some(result) = results.next().await? {
                 totals.add(&result);
             }
         }

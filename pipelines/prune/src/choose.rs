@@ -27,6 +27,8 @@ pub struct LearnerFacts {
     pub checkpoints: BTreeMap<PolicyVersion, bool>,
     /// Versions whose checkpoint an earlier prune chose and did not finish deleting.
     pub unfinished: BTreeSet<PolicyVersion>,
+    /// Versions whose checkpoint is younger than the age asked for.
+    pub young: BTreeSet<PolicyVersion>,
     /// Versions from which the penalty of an update is measured that may be run again or comes next.
     pub anchors: BTreeSet<PolicyVersion>,
     /// First offset of each partition that this learner or an update that may be run again can
@@ -43,6 +45,8 @@ pub struct PolicyFacts {
     pub unevaluated: BTreeSet<PolicyVersion>,
     /// Versions that an earlier prune chose and did not finish deleting, published or not.
     pub unfinished: BTreeSet<PolicyVersion>,
+    /// Versions younger than the age asked for.
+    pub young: BTreeSet<PolicyVersion>,
     /// Version on which each published one that is stored as a delta depends.
     pub bases: BTreeMap<PolicyVersion, PolicyVersion>,
 }
@@ -69,6 +73,8 @@ pub struct Facts {
     pub policies: BTreeMap<Name, PolicyFacts>,
     /// Base offsets of the archive's files, ascending.
     pub files: BTreeMap<Place, Vec<Offset>>,
+    /// Base offset of the first file of each partition that is younger than the age asked for.
+    pub young_from: BTreeMap<Place, Offset>,
     /// Offsets at which an earlier prune chose that the archive begins, where it does not say so
     /// yet.
     pub unmarked: BTreeMap<Place, Offset>,
@@ -83,6 +89,17 @@ pub struct Choice {
     pub checkpoints: BTreeMap<Name, BTreeSet<PolicyVersion>>,
     /// Offset before which the archive of a partition goes; always the base of a file that stays.
     pub archive: BTreeMap<Place, Offset>,
+}
+
+/// Returns true if an object that was written at `written_ms` is younger than `age_seconds` at
+/// `now_ms`, and therefore stays. Times are in milliseconds since the epoch. One that seems to come
+/// from the future, as by a store whose clock is ahead, is young.
+pub(crate) fn is_young(written_ms: i64, now_ms: i64, age_seconds: Option<u64>) -> bool {
+    let Some(age) = age_seconds else {
+        return false;
+    };
+    let age_ms = i64::try_from(age.saturating_mul(1000)).unwrap_or(i64::MAX);
+    now_ms.saturating_sub(written_ms) < age_ms
 }
 
 /// Chooses what goes.
@@ -103,7 +120,12 @@ pub fn choose(facts: &Facts, asked: &PrunePolicy) -> Choice {
     for (place, bases) in &facts.files {
         let unmarked = facts.unmarked.get(place).copied();
         let most = match asked.archive_before {
-            Some(_) => Some(Offset(i64::MAX)),
+            Some(_) => {
+                let young = facts.young_from.get(place).copied();
+                let old = young.unwrap_or(Offset(i64::MAX));
+                // What an earlier prune recorded goes, however young it is.
+                Some(unmarked.map_or(old, |recorded| recorded.max(old)))
+            }
             None => unmarked,
         };
         if let Some(next) = most.and_then(|most| archive(facts, *place, bases, most)) {
@@ -132,6 +154,7 @@ fn checkpoints(learner: &LearnerFacts, asked: &PrunePolicy) -> BTreeSet<PolicyVe
     let oldest_kept = keep.and_then(|keep| usable.get(keep.unwrap_or(usize::MAX) - 1));
     let older = oldest_kept.map(|oldest| learner.checkpoints.range(..*oldest));
     let older = older.into_iter().flatten().map(|(version, _)| *version);
+    let older = older.filter(|version| !learner.young.contains(version));
     older.chain(unfinished).collect()
 }
 
@@ -175,6 +198,7 @@ fn versions(
         let every = asked.keep_every.filter(|every| *every > 0);
         let stays = every.is_some_and(|every| version.0.is_multiple_of(every));
         !stays
+            && !of.young.contains(version)
             && asked
                 .keep_versions
                 .is_some_and(|keep| is_older(version, keep.max(1)))

@@ -1,6 +1,9 @@
 //! Facts of a run, read from its store.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use vintage_archive::{Reader, Stored};
 use vintage_control::{
@@ -9,7 +12,7 @@ use vintage_control::{
 use vintage_store::{Records, Store, Weights, evaluation_path};
 
 use crate::{
-    choose::{Facts, LearnerFacts, Place, PolicyFacts},
+    choose::{Facts, LearnerFacts, Place, PolicyFacts, is_young},
     error::Result,
     reads::reads_from,
 };
@@ -34,6 +37,24 @@ pub struct LearnerNeeds {
 pub(crate) struct Size {
     pub(crate) objects: u64,
     pub(crate) bytes: u64,
+    /// Time at which the newest of them was written, in milliseconds since the epoch.
+    written_ms: i64,
+}
+
+/// Returns the versions whose objects are younger than the age asked for.
+fn young(of: &BTreeMap<PolicyVersion, Size>, asked: &PrunePolicy) -> BTreeSet<PolicyVersion> {
+    let (now, age) = (now_ms(), asked.older_than_seconds);
+    let young = of
+        .iter()
+        .filter(|(_, size)| is_young(size.written_ms, now, age));
+    young.map(|(version, _)| *version).collect()
+}
+
+fn now_ms() -> i64 {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Sizes of what the facts name.
@@ -84,6 +105,7 @@ pub(crate) async fn read(
             bases.extend(base.map(|base| (*version, base)));
         }
         let of = PolicyFacts {
+            young: young(&there, asked),
             unfinished: unfinished.collect(),
             versions,
             unevaluated,
@@ -96,7 +118,7 @@ pub(crate) async fn read(
         let learner = learner(store, settings, asked, earlier, &mut sizes).await?;
         facts.learners.push(learner);
     }
-    archive(reader, earlier, &mut facts, &mut sizes).await?;
+    archive(reader, asked, earlier, &mut facts, &mut sizes).await?;
     Ok((facts, sizes))
 }
 
@@ -136,6 +158,7 @@ async fn learner(
         Some(update) => records.plan(update).await?,
         None => None,
     };
+    let young = young(&there, asked);
     sizes.checkpoints.insert(name.clone(), there);
     Ok(LearnerFacts {
         anchors: plans.iter().chain(&last).flat_map(anchors).collect(),
@@ -145,6 +168,7 @@ async fn learner(
         reach: settings.reach,
         checkpoints,
         unfinished,
+        young,
         reads_from: reads_from(start.as_ref(), newest.as_ref(), &plans),
     })
 }
@@ -152,16 +176,16 @@ async fn learner(
 /// Reads the plans from `first` to the last.
 async fn plans(records: &Records, first: UpdateNumber) -> Result<Vec<Plan>> {
     let mut plans = Vec::new();
-    let mut update = first;
-    while let Some(plan) = records.plan(update).await? {
+    let mut lane = records.plans(first);
+    while let Some(plan) = lane.next().await? {
         plans.push(plan);
-        update = update.next();
     }
     Ok(plans)
 }
 
 async fn archive(
     reader: &Reader,
+    asked: &PrunePolicy,
     earlier: &[(String, PruneRecord)],
     facts: &mut Facts,
     sizes: &mut Sizes,
@@ -179,6 +203,13 @@ async fn archive(
             }
             let bases = reader.bases(incarnation, partition).await?;
             let stored = reader.stored(incarnation, partition).await?;
+            let (now, age) = (now_ms(), asked.older_than_seconds);
+            let mut young = stored
+                .iter()
+                .filter(|file| is_young(file.written_ms, now, age));
+            facts
+                .young_from
+                .extend(young.next().map(|file| (place, file.base)));
             facts.files.insert(place, bases);
             sizes.files.insert(place, stored);
         }
@@ -189,15 +220,17 @@ async fn archive(
 /// Lists the objects below `<folder>/<version>/`, and returns their sizes by version.
 async fn numbered(store: &Store, folder: &str) -> Result<BTreeMap<PolicyVersion, Size>> {
     let mut sizes: BTreeMap<PolicyVersion, Size> = BTreeMap::new();
-    for (path, bytes) in store.list_sizes(folder).await? {
-        let below = path
+    for object in store.list_objects(folder).await? {
+        let below = object
+            .path
             .strip_prefix(folder)
             .and_then(|path| path.strip_prefix('/'));
         let version = below.and_then(|below| below.split_once('/'));
         if let Some(version) = version.and_then(|(version, _)| version.parse().ok()) {
             let size = sizes.entry(PolicyVersion(version)).or_default();
             size.objects += 1;
-            size.bytes += bytes;
+            size.bytes += object.bytes;
+            size.written_ms = size.written_ms.max(object.written_ms);
         }
     }
     Ok(sizes)

@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
-use vintage_bus::{Bus, ConsumerLimits, Event, Header, Outgoing, Producer};
+use vintage_bus::{Bus, ConsumerLimits, Event, Header, Outgoing, Producer, Record};
 use vintage_control::{
     CONTROL_FORMAT, Grants, Lease, Partition, PolicyVersion, SlotNumber, Topics,
 };
@@ -86,6 +86,7 @@ impl Leases {
         cancel: CancellationToken,
     ) -> Result<(), Error> {
         let topic = topics.grants();
+        let producer = self.book().producer().to_owned();
         let failed = |source| Error::bus(format!("follow {topic}"))(source);
         // From the beginning: the records of other producers may have a later term.
         let start = bus.watermarks(&topic).await.map_err(failed)?;
@@ -113,6 +114,10 @@ impl Leases {
             let Some(payload) = &record.payload else {
                 continue;
             };
+            if let Some((policy, term)) = for_another(&record, &producer) {
+                self.book().heed(policy, term);
+                continue;
+            }
             match Grants::read(payload) {
                 Ok(grants) => {
                     if self.book().take(grants) {
@@ -174,4 +179,18 @@ impl Leases {
         producer.append(topic, record).await.map_err(failed)?;
         Ok(())
     }
+}
+
+/// Returns policy and term of a record for another producer than `producer`, by its key and headers.
+/// Every producer reads the grants of all, and decodes its own alone. `None` for a record whose
+/// payload has to say: one for this producer, or without these headers.
+fn for_another<'a>(record: &'a Record, producer: &str) -> Option<(&'a str, u64)> {
+    let key = record.key.as_deref()?;
+    let header = |name: &str| {
+        let mut found = record.headers.iter().filter(|header| header.key == name);
+        str::from_utf8(found.next()?.value.as_deref()?).ok()
+    };
+    let (policy, term) = (header("policy")?, header(Grants::TERM_HEADER)?);
+    let term = term.parse().ok()?;
+    (key != producer.as_bytes()).then_some((policy, term))
 }

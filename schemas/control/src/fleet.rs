@@ -123,6 +123,10 @@ impl Heartbeat {
 }
 
 impl Grants {
+    /// Name of the header that repeats the term, in decimal digits: with it and the key, a producer
+    /// knows all that it needs of a record for another one.
+    pub const TERM_HEADER: &'static str = "term";
+
     /// Returns true if this is a learner's sign of life: its record about itself, which grants
     /// nothing. In its last one `refused` is set.
     pub fn is_presence(&self) -> bool {

@@ -81,6 +81,9 @@ pub struct PrunePolicy {
     /// True if the journals of producers that have ended may go.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub journals: bool,
+    /// Age in seconds that an object must have reached to go, whatever else allows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub older_than_seconds: Option<u64>,
 }
 
 /// Versions whose weights, or whose checkpoint, were chosen to be deleted.

@@ -52,7 +52,7 @@ fn examine<T: Serialize + DeserializeOwned + PartialEq + Debug>(file: &str) {
 
 #[test]
 fn every_record_is_what_its_golden_file_and_the_readme_say() {
-    let records: [(&str, Examine); 43] = [
+    let records: [(&str, Examine); 44] = [
         ("archive_footer.json", examine::<ArchiveFooter>),
         ("checkpoint_manifest.json", examine::<CheckpointManifest>),
         ("deviation.json", examine::<Deviation>),
@@ -101,6 +101,7 @@ fn every_record_is_what_its_golden_file_and_the_readme_say() {
             "optional_mismatch_update_result.json",
             examine::<UpdateResult>,
         ),
+        ("optional_age_prune_record.json", examine::<PruneRecord>),
         ("optional_prune_record.json", examine::<PruneRecord>),
         ("optional_sampling_run_inputs.json", examine::<RunInputs>),
         ("optional_scope_plan.json", examine::<Plan>),

@@ -8,7 +8,7 @@ use crate::{
     device::Device,
     mismatch::MismatchConfig,
     name::name,
-    problems::{Problems, positive, share},
+    problems::{Problems, positive, seconds, share},
     reuse::{KlConfig, ReincarnationConfig, ReplayConfig},
     start::Start,
 };
@@ -43,6 +43,9 @@ pub struct LearnerConfig {
     pub keep_versions: u64,
     /// Number of newest checkpoints kept.
     pub keep_checkpoints: usize,
+    /// Time in seconds for which a learner in a process of its own waits for a store that is away or
+    /// full before it gives up.
+    pub patience_seconds: f64,
     /// Maximum age of a group in updates; older ones are refused. Unset = no limit but
     /// `gate.max_staleness`, which applies to granted groups.
     pub max_age: Option<u64>,
@@ -179,6 +182,7 @@ impl Default for LearnerConfig {
             publish_every: 1,
             keep_versions: 4,
             keep_checkpoints: 3,
+            patience_seconds: 600.0,
             max_age: None,
             source: SourceKind::Log,
             archive: None,
@@ -246,6 +250,11 @@ impl LearnerConfig {
         ] {
             problems.require(ok, key, "must be at least 1");
         }
+        problems.require(
+            seconds(self.patience_seconds),
+            "learner.patience_seconds",
+            "must be 0 or more, and no longer than a clock can count",
+        );
         self.check_source(problems);
         problems.require(
             self.follow_plans.as_ref() != Some(&self.name),

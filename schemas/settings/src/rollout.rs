@@ -29,8 +29,7 @@ pub struct RolloutConfig {
     pub top_k: i32,
     /// Maximum number of groups sampled together.
     pub concurrent_groups: usize,
-    /// Time in seconds for which a producer waits for a store without permission or network before it
-    /// gives up.
+    /// Time in seconds for which a producer waits for a store that is away before it gives up.
     pub patience_seconds: f64,
     /// Engine that samples.
     pub engine: EngineKind,

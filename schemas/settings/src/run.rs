@@ -132,12 +132,14 @@ mod tests {
             let mut config = RunConfig::default();
             config.archive.roll_seconds = seconds;
             config.archive.patience_seconds = seconds;
+            config.learner.patience_seconds = seconds;
             config.rollout.reward.timeout_seconds = seconds;
             config.rollout.environment.timeout_seconds = seconds;
             let keys: Vec<_> = config.violations().iter().map(|found| found.key).collect();
             for key in [
                 "archive.roll_seconds",
                 "archive.patience_seconds",
+                "learner.patience_seconds",
                 "rollout.reward.timeout_seconds",
                 "rollout.environment.timeout_seconds",
             ] {

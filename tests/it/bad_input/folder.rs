@@ -22,6 +22,10 @@ fn the_folder_of_another_run_is_left_alone() -> Result<()> {
     for (change, key) in [
         (["--seed", "7"], "seed: the run has 0, now 7"),
         (
+            ["--set", "rollout.group_size=2"],
+            "rollout.group_size: the run has 4, now 2",
+        ),
+        (
             ["--set", "learner.optimizer.lr=0.01"],
             "learner.optimizer.lr: the run has",
         ),

@@ -1,3 +1,4 @@
+mod bad_input;
 mod indexes;
 mod terms;
 mod world;

@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use vintage_control::{RecordId, RejectReason, Rejection, SlotNumber, UpdateNumber};
-use vintage_trajectory::{GroupId, Identity, Parts, Rows};
+use vintage_control::{Name, RecordId, RejectReason, Rejection, SlotNumber, UpdateNumber};
+use vintage_trajectory::{GroupId, Headers, Identity, Parts, Rows};
 
 use super::{
     Intake, ReadyGroup, Refused,
@@ -127,6 +127,25 @@ impl Intake {
         let own = identity.policy.as_deref() == Some(self.settings.learner.policy.as_str());
         let batch = identity.batch.filter(|_| own && self.source.is_none());
         batch.and_then(UpdateNumber::from_batch)
+    }
+
+    /// Returns a group's headers, and the reason to refuse it if it says it was sampled for another
+    /// run: prompts, seed and version 0 were that run's, and its slot and update are none of this one.
+    pub(super) fn of_run(&self, headers: Headers) -> (Headers, Option<(RejectReason, String)>) {
+        let is_of = |run: &&Name| {
+            headers.run == **run || headers.replay_of.is_some() || self.source.is_some()
+        };
+        let Some(own) = self.settings.run.as_ref().filter(|run| !is_of(run)) else {
+            return (headers, None);
+        };
+        let theirs = &headers.run;
+        let detail = format!("sampled for run {theirs}, and this log is of run {own}");
+        let headers = Headers {
+            slot: None,
+            batch: -1,
+            ..headers
+        };
+        (headers, Some((RejectReason::OtherPolicy, detail)))
     }
 
     /// Returns the slot that was granted for a group. Slots belong to the learner's own policy and

@@ -14,6 +14,7 @@ use crate::{error::Error, fingerprint, trainer::in_order};
 
 mod numbers;
 mod slots;
+mod strangers;
 
 fn intake() -> Intake {
     Intake::new(settings(), &[], &BTreeMap::new())

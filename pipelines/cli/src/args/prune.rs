@@ -8,6 +8,7 @@ Examples:
   vintage prune runs/a --keep-versions 20                     what would go; nothing is deleted
   vintage prune runs/a --keep-versions 20 --keep-every 100 --apply
   vintage prune runs/a --keep-checkpoints 1 --journals --apply
+  vintage prune runs/a --keep-versions 20 --older-than 30d    of these only what is 30 days old
   vintage prune runs/a --archive-before 5000 --apply          no exact replay afterwards
   vintage prune --set store=s3://bucket/run-a --set run=a --keep-versions 20 --apply
   vintage prune runs/a --keep-versions 20 --output json | jq .bytes
@@ -53,9 +54,53 @@ pub(crate) struct PruneArgs {
     /// learner.
     #[arg(long, value_name = "V", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) archive_before: Option<u64>,
+    /// Age, such as 12h, 30d or 2w, that an object must have to go: younger ones stay, whatever the other
+    /// options allow.
+    #[arg(long, value_name = "DURATION", requires = "class", value_parser = age)]
+    pub(crate) older_than: Option<u64>,
     /// Journals of producers that have ended may go; the record keeps their numbers.
     #[arg(long)]
     pub(crate) journals: bool,
     #[command(flatten)]
     pub(crate) config: ConfigArgs,
+}
+
+/// Parses an age: a whole number and its unit. Returns seconds.
+fn age(text: &str) -> Result<u64, String> {
+    let units = [
+        ("s", 1),
+        ("m", 60),
+        ("h", 3600),
+        ("d", 86_400),
+        ("w", 604_800),
+    ];
+    let parsed = units.into_iter().find_map(|(unit, seconds)| {
+        let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
+        number.checked_mul(seconds)
+    });
+    parsed.ok_or_else(|| "give a whole number with s, m, h, d or w, such as 12h or 30d".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::age;
+
+    #[test]
+    fn an_age_is_a_whole_number_with_its_unit() {
+        let seconds = ["45s", "90m", "12h", "30d", "2w"].map(|text| age(text).ok());
+        let expected = [45, 5_400, 43_200, 2_592_000, 1_209_600].map(Some);
+        assert_eq!(seconds, expected);
+        for wrong in [
+            "",
+            "d",
+            "30",
+            "-1d",
+            "1.5h",
+            "1y",
+            "99999999999999999w",
+            "1 d",
+        ] {
+            assert!(age(wrong).is_err(), "{wrong}");
+        }
+    }
 }

@@ -25,6 +25,7 @@ pub(crate) async fn prune(args: &PruneArgs, context: &Context) -> Result<Command
             keep_checkpoints: args.keep_checkpoints,
             archive_before: args.archive_before.map(PolicyVersion),
             journals: args.journals,
+            older_than_seconds: args.older_than,
         },
         apply: args.apply,
     };

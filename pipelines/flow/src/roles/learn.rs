@@ -1,12 +1,13 @@
 //! Entry point of `vintage learn`: the lead of a run, or a follower beside it.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{collections::BTreeSet, path::Path, time::Duration};
 use vintage_config::{Key, Layers, Resolved};
 use vintage_settings::{RunConfig, SourceKind};
 
 use tokio_util::sync::CancellationToken;
 use vintage_control::{LearnerStart, Name, PartitionResume};
 use vintage_learner::{Devices, DurableLog, Leader, LearnerSummary, Outlet};
+use vintage_store::Patience;
 
 use super::join::{Reads, join, refuse_embedded};
 use crate::{
@@ -153,6 +154,10 @@ async fn learn_watched(
             (folder, Some(log), None)
         }
     };
+    let folder = folder.patient(Patience {
+        longest: Duration::from_secs_f64(config.learner.patience_seconds),
+        cancel: stop.clone(),
+    });
     let role = Role {
         config,
         accept,

@@ -27,6 +27,10 @@ use crate::{
 /// Minimum interval between two reports of the producers to the listener.
 const TELL_EVERY: Duration = Duration::from_secs(1);
 
+/// Maximum number of reports that are taken between two grants, so that a flood of them delays grants
+/// and does not end them. A fleet of thousands reports less within a second.
+const AT_ONCE: usize = 10_000;
+
 /// Inputs of a granter.
 pub(crate) struct GranterParts<'a> {
     /// Settings of the run.
@@ -216,7 +220,10 @@ impl Service {
             while let Ok(report) = self.progress.try_recv() {
                 self.learn(report);
             }
-            while let Some(event) = self.reports.try_next()? {
+            for _ in 0..AT_ONCE {
+                let Some(event) = self.reports.try_next()? else {
+                    break;
+                };
                 self.hear(event);
             }
             if self.ready {
@@ -278,11 +285,14 @@ impl Service {
         let topic = self.topics.grants();
         let json = serde_json::to_vec(grants)
             .map_err(|error| Error::Bug(format!("writing a record for {topic}: {error}")))?;
+        let term = grants.number.term.to_string();
         let texts = [
             ("schema", CONTROL_FORMAT),
             ("content-type", "application/json"),
             ("run", self.topics.run.as_str()),
             ("policy", grants.policy.as_str()),
+            // By key, policy and term the other producers are done with the record.
+            (Grants::TERM_HEADER, &term),
         ];
         let headers = texts.into_iter().map(|(name, text)| Header {
             key: name.to_owned(),

@@ -194,7 +194,10 @@ async fn settings(
 ) -> Result<LearnerSettings> {
     let model = model_config(weights).await?;
     let every = config.evaluation.every;
+    let other_archive =
+        config.learner.source == SourceKind::Archive && config.learner.archive.is_some();
     Ok(LearnerSettings {
+        run: (!other_archive).then(|| config.run.clone()),
         pin_every: if every > 0 { every } else { u64::MAX },
         base_model: Some(base_model(config, weights)?),
         blended: blended.map(|archive| archive.topic().to_owned()),

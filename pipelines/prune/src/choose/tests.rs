@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::{collection, option, prelude::*};
 use vintage_control::{Incarnation, Name, Offset, Partition, PolicyVersion, PrunePolicy};
 
-use super::{Choice, Facts, LearnerFacts, Place, PolicyFacts, choose};
+use super::{Choice, Facts, LearnerFacts, Place, PolicyFacts, choose, is_young};
 
 fn name(text: &str) -> Name {
     text.parse().unwrap()
@@ -21,6 +21,7 @@ fn learner(number: usize) -> impl Strategy<Value = LearnerFacts> {
     let reads = collection::vec(option::of(0..100_i64), PLACES.len());
     let unfinished = collection::btree_set(0..300_u64, 0..4);
     let anchors = collection::btree_set(0..300_u64, 0..4);
+    let young = collection::btree_set(0..300_u64, 0..40);
     // Learner 2 publishes the policy of learner 1, as after a change of name.
     let policy = format!("policy-{}", number.min(1));
     (
@@ -30,24 +31,28 @@ fn learner(number: usize) -> impl Strategy<Value = LearnerFacts> {
         reads,
         unfinished,
         anchors,
+        young,
     )
         .prop_map(
-            move |(keep_versions, reach, checkpoints, reads, unfinished, anchors)| LearnerFacts {
-                anchors: anchors.into_iter().map(PolicyVersion).collect(),
-                name: name(&format!("learner-{number}")),
-                policy: name(&policy),
-                keep_versions,
-                reach,
-                unfinished: unfinished.into_iter().map(PolicyVersion).collect(),
-                checkpoints: checkpoints
-                    .into_iter()
-                    .map(|(version, usable)| (PolicyVersion(version), usable))
-                    .collect(),
-                reads_from: PLACES
-                    .into_iter()
-                    .zip(reads)
-                    .filter_map(|(place, from)| Some((place, Offset(from?))))
-                    .collect(),
+            move |(keep_versions, reach, checkpoints, reads, unfinished, anchors, young)| {
+                LearnerFacts {
+                    young: young.into_iter().map(PolicyVersion).collect(),
+                    anchors: anchors.into_iter().map(PolicyVersion).collect(),
+                    name: name(&format!("learner-{number}")),
+                    policy: name(&policy),
+                    keep_versions,
+                    reach,
+                    unfinished: unfinished.into_iter().map(PolicyVersion).collect(),
+                    checkpoints: checkpoints
+                        .into_iter()
+                        .map(|(version, usable)| (PolicyVersion(version), usable))
+                        .collect(),
+                    reads_from: PLACES
+                        .into_iter()
+                        .zip(reads)
+                        .filter_map(|(place, from)| Some((place, Offset(from?))))
+                        .collect(),
+                }
             },
         )
 }
@@ -55,33 +60,37 @@ fn learner(number: usize) -> impl Strategy<Value = LearnerFacts> {
 fn policy() -> impl Strategy<Value = PolicyFacts> {
     let set = |most| collection::btree_set(0..320_u64, 0..most);
     let deltas = collection::vec(any::<bool>(), 60);
-    let sets = (set(60), set(20), set(20), deltas);
-    sets.prop_map(|(versions, unevaluated, unfinished, deltas)| PolicyFacts {
-        // Some versions are deltas on the one before.
-        bases: versions
-            .iter()
-            .skip(1)
-            .zip(&versions)
-            .zip(deltas)
-            .filter(|(_, is_delta)| *is_delta)
-            .map(|((version, base), _)| (PolicyVersion(*version), PolicyVersion(*base)))
-            .collect(),
-        unfinished: unfinished.into_iter().map(PolicyVersion).collect(),
-        unevaluated: unevaluated
-            .intersection(&versions)
-            .copied()
-            .map(PolicyVersion)
-            .collect(),
-        versions: versions.into_iter().map(PolicyVersion).collect(),
-    })
+    let sets = (set(60), set(20), set(20), deltas, set(60));
+    sets.prop_map(
+        |(versions, unevaluated, unfinished, deltas, young)| PolicyFacts {
+            young: young.into_iter().map(PolicyVersion).collect(),
+            // Some versions are deltas on the one before.
+            bases: versions
+                .iter()
+                .skip(1)
+                .zip(&versions)
+                .zip(deltas)
+                .filter(|(_, is_delta)| *is_delta)
+                .map(|((version, base), _)| (PolicyVersion(*version), PolicyVersion(*base)))
+                .collect(),
+            unfinished: unfinished.into_iter().map(PolicyVersion).collect(),
+            unevaluated: unevaluated
+                .intersection(&versions)
+                .copied()
+                .map(PolicyVersion)
+                .collect(),
+            versions: versions.into_iter().map(PolicyVersion).collect(),
+        },
+    )
 }
 
 fn facts() -> impl Strategy<Value = Facts> {
     let learners = (learner(0), learner(1), learner(2), 0..=3_usize);
     let policies = collection::vec(policy(), 3);
     let files = collection::vec(collection::btree_set(0..100_i64, 0..12), PLACES.len());
-    let unmarked = option::of(0..100_i64);
-    (learners, policies, files, unmarked).prop_map(|((a, b, c, count), policies, files, next)| {
+    let offsets = || option::of(0..100_i64);
+    let parts = (learners, policies, files, offsets(), offsets());
+    parts.prop_map(|((a, b, c, count), policies, files, next, young)| {
         let mut learners = vec![a, b, c];
         learners.truncate(count);
         let mut facts = Facts {
@@ -91,6 +100,10 @@ fn facts() -> impl Strategy<Value = Facts> {
                 .into_iter()
                 .zip(files)
                 .map(|(place, bases)| (place, bases.into_iter().map(Offset).collect()))
+                .collect(),
+            young_from: young
+                .map(|young| (PLACES[0], Offset(young)))
+                .into_iter()
                 .collect(),
             unmarked: next
                 .map(|next| (PLACES[0], Offset(next)))
@@ -120,6 +133,7 @@ fn asked() -> impl Strategy<Value = PrunePolicy> {
             keep_checkpoints: checkpoints,
             archive_before: before.map(PolicyVersion),
             journals: false,
+            older_than_seconds: None,
         }
     })
 }
@@ -239,6 +253,50 @@ proptest! {
     }
 }
 
+proptest! {
+    /// Checks that what is younger than asked for stays, unless an earlier prune recorded it, and that
+    /// an age only ever makes less of it go.
+    #[test]
+    fn what_is_young_stays(facts in facts(), asked in asked()) {
+        let choice = choose(&facts, &asked);
+        let mut ageless = facts.clone();
+        ageless.young_from.clear();
+        for learner in &mut ageless.learners {
+            learner.young.clear();
+        }
+        for of in ageless.policies.values_mut() {
+            of.young.clear();
+        }
+        let all = choose(&ageless, &asked);
+        for learner in &facts.learners {
+            let Some(gone) = choice.checkpoints.get(&learner.name) else { continue };
+            let recorded = &learner.unfinished;
+            prop_assert!(gone.iter().all(|at| !learner.young.contains(at) || recorded.contains(at)));
+            prop_assert!(gone.is_subset(&all.checkpoints[&learner.name]));
+        }
+        for (policy, gone) in &choice.versions {
+            let of = &facts.policies[policy];
+            let recorded = &of.unfinished;
+            prop_assert!(gone.iter().all(|at| !of.young.contains(at) || recorded.contains(at)));
+            prop_assert!(gone.is_subset(&all.versions[policy]));
+        }
+        for (place, next) in &choice.archive {
+            let young = facts.young_from.get(place).copied().unwrap_or(Offset(i64::MAX));
+            let recorded = facts.unmarked.get(place).copied();
+            prop_assert!(*next <= young || Some(*next) <= recorded);
+            prop_assert!(next <= &all.archive[place]);
+        }
+    }
+
+    #[test]
+    fn an_object_is_young_up_to_its_age(written in -1_000_000..1_000_000_i64, age in 0..1000_u64) {
+        let ms = age as i64 * 1000;
+        prop_assert!(!is_young(written, written + ms, Some(age)));
+        prop_assert!(is_young(written, written + ms - 1, Some(age)));
+        prop_assert!(!is_young(written, written - 1, None), "no age was asked for");
+    }
+}
+
 /// A run of 100 updates with a checkpoint every 25, as a learner leaves it.
 fn usual() -> Facts {
     let versions = |of: &[u64]| -> BTreeSet<_> { of.iter().copied().map(PolicyVersion).collect() };
@@ -250,6 +308,7 @@ fn usual() -> Facts {
             keep_versions: 4,
             reach: 16,
             unfinished: BTreeSet::new(),
+            young: BTreeSet::new(),
             anchors: BTreeSet::new(),
             checkpoints: checkpoints.into(),
             reads_from: PLACES.map(|place| (place, Offset(40))).into(),
@@ -260,10 +319,12 @@ fn usual() -> Facts {
                 versions: versions(&[0, 25, 50, 75, 85, 90, 97, 98, 99, 100]),
                 unevaluated: BTreeSet::new(),
                 unfinished: BTreeSet::new(),
+                young: BTreeSet::new(),
                 bases: BTreeMap::new(),
             },
         )]),
         unmarked: BTreeMap::new(),
+        young_from: BTreeMap::new(),
         files: PLACES
             .map(|place| (place, vec![Offset(0), Offset(20), Offset(40), Offset(60)]))
             .into(),
