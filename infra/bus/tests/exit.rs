@@ -1,5 +1,10 @@
 //! Test of what happens to OpenSSL when a process that talked to the embedded broker exits.
 
+#![expect(
+    clippy::print_stderr,
+    reason = "the process that exits has no other way to tell its parent"
+)]
+
 use std::{env, ffi::c_int, process::Command};
 
 use openssl_sys as _;

@@ -93,7 +93,7 @@ impl Layers {
     /// gives. `metrics.listen` is left out, because it belongs to a process, not to the run.
     pub fn recorded(mut self, path: &Path) -> Result<Self, ConfigError> {
         let before = self.assignments.len();
-        self = self.as_recorded(path)?;
+        self = self.over_recorded(path)?;
         let of_process = Key::new(["metrics", "listen"]);
         let recorded = self.assignments.split_off(before);
         let of_run = recorded.into_iter().filter(|set| set.key != of_process);
@@ -120,7 +120,7 @@ impl Layers {
 
     /// Adds a file that a run recorded, with values for settings that older builds did not have and
     /// whose default is not what they did.
-    pub(crate) fn as_recorded(mut self, path: &Path) -> Result<Self, ConfigError> {
+    pub(crate) fn over_recorded(mut self, path: &Path) -> Result<Self, ConfigError> {
         let before = self.assignments.len();
         self = self.file(path)?;
         for (key, value) in OLDER {

@@ -60,7 +60,7 @@ impl Settings for RunConfig {
 /// As [`Layers::resolve`], and a file that cannot be read.
 pub fn read(path: &Path) -> Result<RunConfig, ConfigError> {
     Ok(Layers::new()
-        .as_recorded(path)?
+        .over_recorded(path)?
         .resolve::<RunConfig>()?
         .config)
 }
