@@ -203,8 +203,9 @@ class Arrays(unittest.TestCase):
             commit(next(iter(learner)))
 
     def test_an_interrupt_ends_a_wait_and_the_run_goes_on(self) -> None:
-        # More groups than are sampled before the interrupt comes.
-        learner = self.open(learner__prompts_per_update=4096, learner__micro_batch_tokens=4096)
+        # A judge that never answers: however late the interrupt comes, no update is ready.
+        judge = ["sh", "-c", "cat >/dev/null"]
+        learner = self.open(rollout__reward__command=judge, rollout__reward__timeout_seconds=600)
         interrupt = threading.Timer(0.5, signal.raise_signal, [signal.SIGINT])
         interrupt.start()
         with self.assertRaises(KeyboardInterrupt):

@@ -57,13 +57,13 @@ impl Idle {
 }
 
 /// Limit of an update's second moment before masking, in multiples of `m2po.threshold`. It peaked
-/// at 5 in the runs of the algorithm's publication; single updates of the built-in task, which learns,
+/// at 5 in the runs of the algorithm's publication; single updates of the task `sums`, which learns,
 /// reach 19.
 const M2_TIMES: f64 = 25.0;
 /// Limit of the divergence between the sampling and the trained policy, in nats per token. The main
 /// job's maximum is 0.06.
 const KL: f64 = 0.1;
-/// Limit of the share of masked tokens in an update. In the published runs and the built-in task it is
+/// Limit of the share of masked tokens in an update. In the published runs and those of `sums` it is
 /// at most about 0.01.
 const MASKED: f64 = 0.1;
 /// Number of completions without reward needed for a warning; fewer may be chance.

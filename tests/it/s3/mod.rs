@@ -212,6 +212,8 @@ fn a_run_in_a_bucket_is_killed_goes_on_and_replays() -> Result<()> {
     let training = || -> Result<Command> {
         let mut command = in_bucket(&server, small::digits(folder.path(), &out)?);
         command.args(["--steps", "30", "--set", "learner.checkpoint_every=5"]);
+        // Several files in every partition, however early the kill comes: a file goes whole or not.
+        command.args(["--set", "archive.roll_bytes=16000"]);
         Ok(command)
     };
     let runtime = Runtime::new()?;

@@ -10,7 +10,7 @@ Examples:
 
 Gate, grants, leases and the learner's intake are the program's own code; sampling, network and
 updates are simulated on a virtual clock. A baseline without the bound for all is simulated for
-fleets of up to 64. Defaults marked \"measured\" are of docs/measurements.md: the built-in task, on two
+fleets of up to 64. Defaults marked \"measured\" are of docs/measurements.md: running sums, on two
 cores of a shared virtual machine. Those marked \"assumed\" were not measured. What a seed gives is
 always the same, except real times (\"measured\" and \"cost\" in JSON).";
 
@@ -57,7 +57,7 @@ pub(crate) struct FleetBenchArgs {
     /// Size of a message. Measured: 8 rows of 8 tokens (`vintage bench codec --tokens 8`).
     #[arg(long, value_name = "KIB", default_value_t = 6.1)]
     pub(crate) message_kib: f64,
-    /// Size of a version's weights. Measured: of the built-in task.
+    /// Size of a version's weights. Measured: of the decoder that `vintage run` trains without a model.
     #[arg(long, value_name = "MB", default_value_t = 0.4)]
     pub(crate) weights_mb: f64,
     /// Mean time until a producer is killed; 0 = never. Assumed, as the next three are.

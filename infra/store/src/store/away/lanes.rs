@@ -23,5 +23,5 @@ async fn a_lane_reads_a_few_objects_at_a_time_and_keeps_their_order() {
     }
     assert_eq!(lane.next().await.unwrap(), None);
     let most = server.most.load(Ordering::Relaxed);
-    assert_eq!(most, crate::AT_ONCE as u64);
+    assert_eq!(most, crate::lane::AT_ONCE as u64);
 }
