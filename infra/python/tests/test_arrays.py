@@ -203,13 +203,23 @@ class Arrays(unittest.TestCase):
             commit(next(iter(learner)))
 
     def test_an_interrupt_ends_a_wait_and_the_run_goes_on(self) -> None:
-        # A judge that never answers: however late the interrupt comes, no update is ready.
-        judge = ["sh", "-c", "cat >/dev/null"]
-        learner = self.open(rollout__reward__command=judge, rollout__reward__timeout_seconds=600)
+        # The judge answers when the gate is opened: however late the interrupt comes, no update is
+        # ready.
+        gate = self.folder / "gate"
+        os.mkfifo(gate)
+        answer = r's/.*"id":"\([0-9]*\)".*/{"id":"\1","reward":1}/'
+        judge = ["sh", "-c", f"read -r _ <'{gate}'; sed -u '{answer}'"]
+        learner = self.open(
+            rollout__reward__command=judge,
+            rollout__reward__timeout_seconds=600,
+            learner__prompts_per_update=4096,
+            learner__micro_batch_tokens=4096,
+        )
         interrupt = threading.Timer(0.5, signal.raise_signal, [signal.SIGINT])
         interrupt.start()
         with self.assertRaises(KeyboardInterrupt):
             next(iter(learner))
+        gate.write_text("open\n")
         learner.close()
         self.assertFalse((self.run_folder / "plans").exists())
         audited(self.run_folder)
