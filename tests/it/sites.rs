@@ -124,11 +124,13 @@ fn roles_wait_for_store_and_broker_and_say_for_which() -> Result<()> {
     let folder = folder.path();
     let mut kafka = Kafka::up(&folder.join("kafka"), 1)?;
     let s3 = S3::up("runs")?;
-    let gate = Gate::before(s3.port())?;
+    // The producer notices that its store is away when the learner has announced a version, so the
+    // learner's own way to the store stays open until then.
+    let (gate, learners_gate) = (Gate::before(s3.port())?, Gate::before(s3.port())?);
     let site = Site::new(folder, kafka.address(), "away")?;
     let store = "s3://runs/away";
     let long = ["--set", "learner.steps=100000"];
-    let mut learner = site.role("learn", "center", store, gate.port);
+    let mut learner = site.role("learn", "center", store, learners_gate.port);
     let trains = free_port()?;
     learner.args(long).args(["--metrics", &trains.to_string()]);
     let mut learner = Running::start(learner)?;
@@ -154,6 +156,7 @@ fn roles_wait_for_store_and_broker_and_say_for_which() -> Result<()> {
     let health = get(port, "/healthz")?;
     ensure!(health.status == 200, "{}", health.body);
     ensure!(health.body.contains(&address), "{}", health.body);
+    learners_gate.shut();
     until(
         &mut learner,
         trains,
@@ -186,6 +189,7 @@ fn roles_wait_for_store_and_broker_and_say_for_which() -> Result<()> {
     };
     let before = updates()?;
     gate.open();
+    learners_gate.open();
     until(&mut producer, port, "/readyz", 200, "")?;
     until(&mut learner, trains, "/readyz", 200, "")?;
     let back = Instant::now();

@@ -215,6 +215,9 @@ class Arrays(unittest.TestCase):
             learner__prompts_per_update=4096,
             learner__micro_batch_tokens=4096,
         )
+        # Ignored in a process that a shell started in the background.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        self.addCleanup(signal.signal, signal.SIGINT, before)
         interrupt = threading.Timer(0.5, signal.raise_signal, [signal.SIGINT])
         interrupt.start()
         with self.assertRaises(KeyboardInterrupt):
