@@ -124,8 +124,8 @@ fn roles_wait_for_store_and_broker_and_say_for_which() -> Result<()> {
     let folder = folder.path();
     let mut kafka = Kafka::up(&folder.join("kafka"), 1)?;
     let s3 = S3::up("runs")?;
-    // The producer notices that its store is away when the learner has announced a version, so the
-    // learner's own way to the store stays open until then.
+    // One role's way to the store is shut at a time: a producer notices when it is to load a version
+    // that the learner announced, a learner when it has groups that the producer sampled.
     let (gate, learners_gate) = (Gate::before(s3.port())?, Gate::before(s3.port())?);
     let site = Site::new(folder, kafka.address(), "away")?;
     let store = "s3://runs/away";
@@ -156,7 +156,17 @@ fn roles_wait_for_store_and_broker_and_say_for_which() -> Result<()> {
     let health = get(port, "/healthz")?;
     ensure!(health.status == 200, "{}", health.body);
     ensure!(health.body.contains(&address), "{}", health.body);
+    ensure!(
+        producer.says("has not served for")?,
+        "the log does not say so"
+    );
+    outlives(&mut producer, away)?;
+    gate.open();
+    until(&mut producer, port, "/readyz", 200, "")?;
+    until(&mut learner, trains, "/readyz", 200, "")?;
+
     learners_gate.shut();
+    let away = Instant::now();
     until(
         &mut learner,
         trains,
@@ -164,21 +174,11 @@ fn roles_wait_for_store_and_broker_and_say_for_which() -> Result<()> {
         503,
         "the store s3://runs/away",
     )?;
-    for role in [&mut producer, &mut learner] {
-        ensure!(role.says("has not served for")?, "the log does not say so");
-    }
-    while away.elapsed() < AWAY {
-        ensure!(
-            producer.runs_for(Duration::from_millis(200)),
-            "it gave up: {}",
-            producer.wait()?.stderr
-        );
-        ensure!(
-            learner.runs_for(Duration::ZERO),
-            "the learner gave up: {}",
-            learner.wait()?.stderr
-        );
-    }
+    ensure!(
+        learner.says("has not served for")?,
+        "the log does not say so"
+    );
+    outlives(&mut learner, away)?;
     let updates = || -> Result<f64> {
         let metrics = get(trains, "/metrics")?.body;
         let mut counts = metrics
@@ -188,10 +188,9 @@ fn roles_wait_for_store_and_broker_and_say_for_which() -> Result<()> {
         Ok(count.context("no count of updates")?.parse()?)
     };
     let before = updates()?;
-    gate.open();
     learners_gate.open();
-    until(&mut producer, port, "/readyz", 200, "")?;
     until(&mut learner, trains, "/readyz", 200, "")?;
+    until(&mut producer, port, "/readyz", 200, "")?;
     let back = Instant::now();
     while updates()? < before + 2.0 {
         ensure!(
@@ -208,6 +207,14 @@ fn roles_wait_for_store_and_broker_and_say_for_which() -> Result<()> {
     kafka.thaw(1)?;
     until(&mut producer, port, "/readyz", 200, "")?;
     ensure!(learner.runs_for(Duration::ZERO), "the learner ended");
+    Ok(())
+}
+
+/// Checks that a role is there [`AWAY`] after its store went away.
+fn outlives(role: &mut Running, away: Instant) -> Result<()> {
+    while away.elapsed() < AWAY {
+        ensure!(role.runs_for(Duration::from_millis(200)), "it gave up");
+    }
     Ok(())
 }
 
