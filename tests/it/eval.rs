@@ -1,20 +1,28 @@
 //! `vintage eval` against the evaluations that a run recorded.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::Result;
 use serde_json::Value;
 use vintage_tests::{place, run, vintage};
 
 use crate::small;
 
+/// Trains a small run with held-out prompts; returns the file of these.
+fn trained(folder: &Path, out: &Path) -> Result<PathBuf> {
+    let heldout = folder.join("heldout.jsonl");
+    let row = |digit: u8| format!("{{\"prompt\":\"0{digit}=\",\"answer\":\"{digit}\"}}\n");
+    std::fs::write(&heldout, (0..10).map(row).collect::<String>())?;
+    let mut training = small::digits(folder, out)?;
+    training.arg("--heldout").arg(&heldout);
+    small::finished(training)?;
+    Ok(heldout)
+}
+
 #[test]
 fn versions_and_models_are_evaluated_as_the_run_did() -> Result<()> {
     let (folder, out) = place()?;
-    let heldout = folder.path().join("heldout.jsonl");
-    let row = |digit: u8| format!("{{\"prompt\":\"0{digit}=\",\"answer\":\"{digit}\"}}\n");
-    std::fs::write(&heldout, (0..10).map(row).collect::<String>())?;
-    let mut training = small::digits(folder.path(), &out)?;
-    training.arg("--heldout").arg(&heldout);
-    small::finished(training)?;
+    let heldout = trained(folder.path(), &out)?;
     let recorded = |version: u64| -> Result<Value> {
         let path = out.join(format!("evaluations/lead/{version}.json"));
         Ok(serde_json::from_slice(&std::fs::read(path)?)?)
@@ -71,12 +79,7 @@ fn versions_and_models_are_evaluated_as_the_run_did() -> Result<()> {
 #[test]
 fn a_run_that_was_not_evaluated_is_evaluated_afterwards() -> Result<()> {
     let (folder, out) = place()?;
-    let heldout = folder.path().join("heldout.jsonl");
-    let row = |digit: u8| format!("{{\"prompt\":\"0{digit}=\",\"answer\":\"{digit}\"}}\n");
-    std::fs::write(&heldout, (0..10).map(row).collect::<String>())?;
-    let mut training = small::digits(folder.path(), &out)?;
-    training.arg("--heldout").arg(&heldout);
-    small::finished(training)?;
+    trained(folder.path(), &out)?;
     let evaluation = |policy: &str, version: u64| -> Result<Value> {
         let path = out.join(format!("evaluations/{policy}/{version}.json"));
         let mut found: Value = serde_json::from_slice(&std::fs::read(path)?)?;

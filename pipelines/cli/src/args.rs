@@ -13,6 +13,7 @@ mod hints;
 mod inspect;
 mod mismatch;
 mod prune;
+mod report;
 mod reward;
 mod samples;
 mod selection;
@@ -34,14 +35,15 @@ pub(crate) use fleet::FleetBenchArgs;
 pub(crate) use inspect::InspectArgs;
 pub(crate) use mismatch::MismatchArgs;
 pub(crate) use prune::PruneArgs;
+pub(crate) use report::ReportArgs;
 pub(crate) use reward::{RewardArgs, RewardCommand, RewardTestArgs};
 pub(crate) use samples::SamplesArgs;
 pub(crate) use selection::SelectionArgs;
 pub(crate) use serve::ServeArgs;
 pub(crate) use verbs::{
     ArchiveArgs, AuditArgs, CompletionsArgs, ConfigCommand, ConfigExplainArgs, ConfigShowArgs,
-    DoctorArgs, ExportArgs, InitArgs, LearnArgs, ParityArgs, ReplayArgs, ReportArgs, RoleArgs,
-    RolloutArgs, RunArgs, TopicsArgs, TopicsCommand, Variant, WeighArgs,
+    DoctorArgs, ExportArgs, InitArgs, LearnArgs, ParityArgs, ReplayArgs, RoleArgs, RolloutArgs,
+    RunArgs, TopicsArgs, TopicsCommand, Variant, WeighArgs,
 };
 
 const AFTER: &str = "\

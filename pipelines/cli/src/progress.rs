@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::sync::mpsc::UnboundedReceiver;
-use vintage_control::UpdateNumber;
+use vintage_control::{EvaluationResult, UpdateNumber};
 use vintage_learner::LearnerEvent;
 use vintage_rollout::ProducerEvent;
 use vintage_trajectory::Excerpt;
@@ -16,7 +16,7 @@ use vintage_trajectory::Excerpt;
 use self::pace::Pace;
 pub(crate) use self::screen::Screen;
 use vintage_flow::RunEvent;
-use vintage_human::{duration, one_line, prompt_line};
+use vintage_human::{Measured, duration, one_line, prompt_line};
 
 /// Minimum time between two plain lines.
 const LINE_EVERY: Duration = Duration::from_secs(2);
@@ -52,6 +52,18 @@ pub(crate) async fn watch(
         progress.show(&event, Instant::now());
     }
     progress.finish();
+}
+
+/// Formats what a version reached on held-out prompts.
+pub(crate) fn evaluation_line(result: &EvaluationResult, measured: Measured) -> String {
+    format!(
+        "version {}: {} {} on {} held-out prompts (greedy {})",
+        result.version,
+        measured.name(),
+        measured.value(result.sampled_accuracy),
+        result.samples,
+        measured.value(result.greedy_accuracy),
+    )
 }
 
 struct Progress {
@@ -126,16 +138,10 @@ impl Progress {
                 self.pace.rejected += groups;
             }
             RunEvent::Evaluated { result, measured } => {
-                let sampled = measured.value(result.sampled_accuracy);
                 if self.display == Display::Lines {
-                    self.note(&format!(
-                        "version {}: {} {sampled} on {} held-out prompts (greedy {})",
-                        result.version,
-                        measured.name(),
-                        result.samples,
-                        measured.value(result.greedy_accuracy),
-                    ));
+                    self.note(&evaluation_line(result, *measured));
                 }
+                let sampled = measured.value(result.sampled_accuracy);
                 self.pace.held_out = Some(format!("{} {sampled}", measured.name()));
             }
             RunEvent::Replayed { done, updates } => {

@@ -15,7 +15,7 @@ use vintage_control::{Name, PolicyVersion};
 use vintage_settings::RunConfig;
 
 pub use self::{
-    follow::{FollowRequest, Followed, follow},
+    follow::{Followed, follow},
     score::{Interval, Score},
 };
 use crate::{

@@ -4,13 +4,12 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use serde::Serialize;
 use vintage_archive::Reader;
 use vintage_control::{Name, NumberSet, PolicyVersion, PrunePolicy};
-use vintage_prune::{Journal, LearnerNeeds, Pruning, Run};
+use vintage_prune::{Journal, LearnerNeeds, Pruning, Run, is_young, now_ms, since_epoch};
 use vintage_rollout::read_journals;
 use vintage_settings::RunConfig;
 use vintage_store::{Records, Store, prunes};
@@ -163,14 +162,15 @@ async fn ended(folder: &Path, store: &Store, asked: &PrunePolicy) -> Result<Vec<
     let dir = journals(folder);
     let all = read_journals(&dir)?.into_iter();
     let path_of = |producer: &str| dir.join(format!("{producer}.acks"));
-    let age = Duration::from_secs(asked.older_than_seconds.unwrap_or(0));
     let is_old = |producer: &str| {
         let written = path_of(producer)
             .metadata()
             .and_then(|file| file.modified());
-        // One that seems to come from the future is young.
-        let elapsed = written.ok().and_then(|written| written.elapsed().ok());
-        age.is_zero() || elapsed.is_some_and(|elapsed| elapsed >= age)
+        let young = |written| is_young(since_epoch(written), now_ms(), asked.older_than_seconds);
+        // A file that cannot be looked at may go if no age was asked for.
+        written.map_or(asked.older_than_seconds.is_none(), |written| {
+            !young(written)
+        })
     };
     let chosen = all.filter(|(producer, _)| {
         asked.journals && is_old(producer) || recorded.contains_key(producer)

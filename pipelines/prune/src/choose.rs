@@ -94,7 +94,7 @@ pub struct Choice {
 /// Returns true if an object that was written at `written_ms` is younger than `age_seconds` at
 /// `now_ms`, and therefore stays. Times are in milliseconds since the epoch. One that seems to come
 /// from the future, as by a store whose clock is ahead, is young.
-pub(crate) fn is_young(written_ms: i64, now_ms: i64, age_seconds: Option<u64>) -> bool {
+pub fn is_young(written_ms: i64, now_ms: i64, age_seconds: Option<u64>) -> bool {
     let Some(age) = age_seconds else {
         return false;
     };

@@ -50,11 +50,15 @@ fn young(of: &BTreeMap<PolicyVersion, Size>, asked: &PrunePolicy) -> BTreeSet<Po
     young.map(|(version, _)| *version).collect()
 }
 
-fn now_ms() -> i64 {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
+/// Returns the time now, in milliseconds since the epoch.
+pub fn now_ms() -> i64 {
+    since_epoch(SystemTime::now())
+}
+
+/// Returns a time in milliseconds since the epoch; 0 for one before it.
+pub fn since_epoch(time: SystemTime) -> i64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Sizes of what the facts name.

@@ -40,9 +40,9 @@ use vintage_control::{NumberSet, PrunePolicy};
 use vintage_store::{Store, prunes};
 
 pub use self::{
-    choose::{Choice, Facts, LearnerFacts, Place, PolicyFacts, choose},
+    choose::{Choice, Facts, LearnerFacts, Place, PolicyFacts, choose, is_young},
     error::{Error, Result},
-    facts::LearnerNeeds,
+    facts::{LearnerNeeds, now_ms, since_epoch},
     pruning::Pruning,
 };
 

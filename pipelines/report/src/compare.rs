@@ -2,22 +2,22 @@
 
 use std::fmt::Write as _;
 
-use vintage_control::UpdateResult;
+use vintage_control::{EvaluationResult, UpdateResult};
 use vintage_human::{Measured, grouped};
 
 use crate::{
     chart::{Unit, number},
     contender::{Contender, RECENT},
     error::Result,
-    figures::{Age, Figure, curves, evaluated, evaluations},
-    held_out::HeldOut,
+    figures::{Age, Figure, curves},
+    held_out::{evaluated, evaluations, held_out_texts},
     html::Escaped,
     ink::Ink,
     series::finite,
 };
 
 /// Colours of series in the charts; further ones are in the table only.
-pub(crate) const INKS: [Ink; 4] = [Ink::First, Ink::Second, Ink::Third, Ink::Fourth];
+const INKS: [Ink; 4] = [Ink::First, Ink::Second, Ink::Third, Ink::Fourth];
 
 /// Adds the table of learners to the page.
 pub(crate) fn section(page: &mut String, learners: &[Contender]) {
@@ -41,11 +41,12 @@ pub(crate) fn section(page: &mut String, learners: &[Contender]) {
             .follows
             .as_ref()
             .map_or_else(|| "its own".to_owned(), |leader| format!("of {leader}"));
+        let [sampled, greedy] = held_out_texts(one.held_out);
         let digest = one.weights_sha256.map(|digest| digest.to_string());
         let _ = writeln!(
             page,
             "<tr><td>{}</td><td>{}</td><td>{batches}</td><td>{}</td><td>{}</td><td>{}</td>\
-             <td>{:.3}</td><td>{:.2} %</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td>\
+             <td>{:.3}</td><td>{:.2} %</td><td>{}</td><td>{}</td><td>{sampled}</td><td>{greedy}</td>\
              <td><code>{}</code></td></tr>",
             one.learner,
             Escaped(&one.algorithm),
@@ -56,59 +57,72 @@ pub(crate) fn section(page: &mut String, learners: &[Contender]) {
             100.0 * one.clip_fraction,
             number(one.kl),
             format_args!("{} {}", Age::of(&one.results).name(), number(one.staleness)),
-            one.held_out
-                .map_or("not evaluated".to_owned(), HeldOut::sampled),
-            one.held_out.map_or_else(String::new, HeldOut::greedy),
             digest.as_deref().map_or("none", |digest| &digest[..12]),
         );
     }
     page.push_str("</tbody></table>\n</section>\n");
 }
 
-/// Results under a name, to be drawn beside others.
+/// Results and evaluations under a name, to be drawn beside others.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Side<'a> {
     pub(crate) name: &'a str,
     pub(crate) results: &'a [UpdateResult],
+    pub(crate) evaluations: &'a [EvaluationResult],
+    pub(crate) measured: Measured,
 }
 
-/// Draws the charts that compare the first four learners, one colour each.
-pub(crate) fn figures(learners: &[Contender]) -> Result<Vec<Figure>> {
+/// Draws the charts that compare the first four learners, one colour each; `measured` is what their
+/// evaluations measure.
+pub(crate) fn figures(learners: &[Contender], measured: Measured) -> Result<Vec<Figure>> {
     let sides: Vec<_> = learners
         .iter()
         .map(|one| Side {
             name: one.learner.as_str(),
             results: &one.results,
+            evaluations: &one.evaluations,
+            measured,
         })
         .collect();
     if sides.is_empty() {
         return Ok(Vec::new());
     }
-    let mut figures = side_by_side(&sides, "learner")?;
-    if learners.iter().any(|one| !one.evaluations.is_empty()) {
-        figures.push(held_out(learners)?);
-    }
-    Ok(figures)
+    side_by_side(&sides, "learner")
 }
 
-fn held_out(learners: &[Contender]) -> Result<Figure> {
-    let judged = learners.iter().filter_map(|one| one.held_out);
-    let measured = Measured::of(judged.into_iter().any(|held_out| held_out.is_reward));
-    let lines: Vec<_> = INKS
-        .into_iter()
-        .zip(learners)
-        .map(|(ink, one)| {
-            let points = evaluated(&one.evaluations, |one| one.sampled_accuracy);
-            (ink, one.learner.as_str(), points)
-        })
-        .collect();
-    let more = more(learners.len());
-    let note = format!(
-        "{} on held-out prompts at temperature 1, by version.{more} `vintage eval --follow` \
-         evaluates followers, and learners that are processes of their own.",
-        measured.name()
-    );
-    evaluations("Held out by learner", note, measured, &lines)
+/// Draws what several policies reached on held-out prompts; nothing if none was evaluated.
+fn held_out(sides: &[Side<'_>], kind: &str) -> Result<Vec<Figure>> {
+    let mut evaluated_ones = sides
+        .iter()
+        .filter(|side| !side.evaluations.is_empty())
+        .peekable();
+    if evaluated_ones.peek().is_none() {
+        return Ok(Vec::new());
+    }
+    // Shares and rewards have an axis of plain numbers in common.
+    let is_reward = |side: &Side<'_>| side.measured == Measured::MeanReward;
+    let measured = Measured::of(evaluated_ones.any(is_reward));
+    let chart = |way: &str, how: &str, value: fn(&EvaluationResult) -> f64| {
+        let lines: Vec<_> = INKS
+            .into_iter()
+            .zip(sides)
+            .map(|(ink, side)| (ink, side.name, evaluated(side.evaluations, value)))
+            .collect();
+        let more = more(sides.len());
+        let note = format!(
+            "{how}, on each one's held-out prompts, by version.{more} `vintage eval --follow` \
+             evaluates learners that are processes of their own."
+        );
+        evaluations(format!("Held out, {way} by {kind}"), note, measured, &lines)
+    };
+    Ok(vec![
+        chart("sampled", "Completions at temperature 1", |one| {
+            one.sampled_accuracy
+        })?,
+        chart("greedy", "The likeliest completions", |one| {
+            one.greedy_accuracy
+        })?,
+    ])
 }
 
 /// Draws the charts that compare the first four of several series of updates, one colour each;
@@ -132,7 +146,8 @@ pub(crate) fn side_by_side(sides: &[Side<'_>], kind: &str) -> Result<Vec<Figure>
             &lines,
         )
     };
-    Ok(vec![
+    let mut figures = held_out(sides, kind)?;
+    figures.extend([
         chart(
             "Reward",
             "Mean reward of the rollouts each update trained on.",
@@ -157,11 +172,12 @@ pub(crate) fn side_by_side(sides: &[Side<'_>], kind: &str) -> Result<Vec<Figure>
             Unit::Number,
             |result| result.entropy,
         )?,
-    ])
+    ]);
+    Ok(figures)
 }
 
 /// Tells how many of `all` series are in the table only; empty if all are drawn.
-pub(crate) fn more(all: usize) -> String {
+fn more(all: usize) -> String {
     match all.saturating_sub(INKS.len()) {
         0 => String::new(),
         left_out => format!(" The table above has {left_out} more."),

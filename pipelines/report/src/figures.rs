@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use vintage_control::{EvaluationResult, UpdateResult};
-use vintage_human::Measured;
+use vintage_control::UpdateResult;
 
 use crate::error::{Error, Result};
 use crate::{
     chart::{Bar, Bars, Curve, Curves, Look, Shares, Unit},
+    held_out::accuracy,
     hover,
     ink::Ink,
     record::RunRecord,
@@ -202,66 +202,6 @@ pub(crate) fn figure(
             .collect(),
         svg,
     })
-}
-
-fn accuracy(record: &RunRecord) -> Result<Figure> {
-    let of = |value: fn(&EvaluationResult) -> f64| evaluated(&record.evaluations, value);
-    let lines = [
-        (Ink::Second, "greedy", of(|one| one.greedy_accuracy)),
-        (
-            Ink::First,
-            "sampled at temperature 1",
-            of(|one| one.sampled_accuracy),
-        ),
-    ];
-    let samples = record.evaluations.last().map_or(0, |last| last.samples);
-    let (title, what) = match record.measured() {
-        Measured::Accuracy => ("Accuracy", "Share of right answers"),
-        Measured::MeanReward => ("Held-out reward", "Mean reward"),
-    };
-    let note =
-        format!("{what} on {samples} held-out prompts. Version N is what updates 0 to N − 1 made.");
-    evaluations(title, note, record.measured(), &lines)
-}
-
-/// Returns one number of each evaluation, by version.
-pub(crate) fn evaluated(
-    evaluations: &[EvaluationResult],
-    value: fn(&EvaluationResult) -> f64,
-) -> Points {
-    finite(
-        evaluations
-            .iter()
-            .map(|at| (at.version.0 as f64, value(at))),
-    )
-}
-
-/// Draws curves over evaluated versions, with a dot for each evaluation.
-pub(crate) fn evaluations(
-    title: impl Into<String>,
-    note: String,
-    measured: Measured,
-    lines: &[(Ink, &str, Points)],
-) -> Result<Figure> {
-    let (unit, reach) = match measured {
-        Measured::Accuracy => (Unit::Share, vec![0.0, 1.0]),
-        Measured::MeanReward => (Unit::Number, vec![0.0]),
-    };
-    let curves = Curves {
-        unit,
-        log: false,
-        reach,
-        rule: None,
-        lines: lines
-            .iter()
-            .map(|(ink, _, points)| Curve {
-                ink: *ink,
-                points: points.clone(),
-                look: Look::Dotted,
-            })
-            .collect(),
-    };
-    figure(title, note, lines, "version", &curves)
 }
 
 fn second_moment(before: &Points, after: &Points, tau: Option<f64>, m2po: bool) -> Result<Figure> {

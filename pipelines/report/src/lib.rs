@@ -66,7 +66,7 @@ pub use self::{
     contender::Contender,
     error::{Error, Result},
     fairness::{Amount, Compared, Distribution, ProducerFigures, Producers, bias::Bias},
-    held_out::HeldOut,
+    held_out::{HeldOut, held_out_texts},
     page::STYLE,
     runs::{ComparedRun, WrittenComparison, compare},
     summary::{SUMMARY_FILE, read_summary},

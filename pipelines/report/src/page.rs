@@ -32,7 +32,7 @@ pub(crate) fn render(record: &RunRecord) -> Result<String> {
     }
     page.push_str("</section>\n");
     compare::section(&mut page, &record.learners);
-    let side_by_side = compare::figures(&record.learners)?;
+    let side_by_side = compare::figures(&record.learners, record.measured())?;
     if !side_by_side.is_empty() {
         page.push_str("<section class=\"charts\" aria-label=\"learners\">\n");
         for figure in side_by_side {

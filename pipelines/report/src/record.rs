@@ -56,9 +56,11 @@ impl RunRecord {
         setting(&self.settings, name)
     }
 
-    /// Name of what evaluations measure: a share of right answers, unless a program gives rewards.
+    /// Returns what evaluations measure: a share of right answers, unless a program gives rewards.
     pub(crate) fn measured(&self) -> Measured {
-        measured(&self.settings)
+        let programs = ["rollout.reward.command", "rollout.environment.command"];
+        let is_set = |program| self.setting(program).is_some_and(|command| command != "[]");
+        Measured::of(programs.into_iter().any(is_set))
     }
 
     /// Reads the records of a run; `archive` is the reader of its rollouts, or the reason for which
@@ -68,6 +70,27 @@ impl RunRecord {
         store: &Store,
         archive: std::result::Result<&Reader, String>,
     ) -> Result<Self> {
+        let outline = Self::outline(folder, store).await?;
+        let learner = &outline.learner;
+        let counted = outline.summary.as_ref();
+        let counted = counted.and_then(|summary| summary.get("rejected"));
+        let rejected = match counted.and_then(|counted| {
+            serde_json::from_value::<BTreeMap<String, u64>>(counted.clone()).ok()
+        }) {
+            Some(counted) => counted,
+            None => count_rejections(store, &format!("plans/{learner}")).await?,
+        };
+        Ok(Self {
+            rejected,
+            learners: contenders(store, learner, outline.measured()).await?,
+            rollouts: rollouts(store, learner, archive).await?,
+            ..outline
+        })
+    }
+
+    /// Reads settings, results and evaluations of a run's own learner, and nothing else: neither plans,
+    /// nor other learners, nor rollouts.
+    pub(crate) async fn outline(folder: &Path, store: &Store) -> Result<Self> {
         let config = folder.join("config.toml");
         let text = fs::read_to_string(&config).map_err(|source| match source.kind() {
             std::io::ErrorKind::NotFound => Error::Folder {
@@ -88,14 +111,6 @@ impl RunRecord {
             None => first_below(store, "results").await?,
         };
         let policy = setting("learner.policy").unwrap_or_else(|| learner.clone());
-        let summary: Option<serde_json::Value> = read_summary(folder)?;
-        let counted = summary.as_ref().and_then(|summary| summary.get("rejected"));
-        let rejected = match counted.and_then(|counted| {
-            serde_json::from_value::<BTreeMap<String, u64>>(counted.clone()).ok()
-        }) {
-            Some(counted) => counted,
-            None => count_rejections(store, &format!("plans/{learner}")).await?,
-        };
         let name = setting("run").filter(|name| name != "run");
         let folder_name = folder.canonicalize().ok();
         let folder_name = folder_name.as_deref().and_then(Path::file_name);
@@ -104,13 +119,13 @@ impl RunRecord {
                 .or_else(|| folder_name.map(|name| name.to_string_lossy().into_owned()))
                 .unwrap_or_else(|| "run".to_owned()),
             results: numbered(store, &format!("results/{learner}")).await?,
-            learners: contenders(store, &learner, measured(&settings)).await?,
-            rollouts: rollouts(store, &learner, archive).await?,
             evaluations: numbered(store, &format!("evaluations/{policy}")).await?,
             learner,
             settings,
-            summary,
-            rejected,
+            summary: read_summary(folder)?,
+            rejected: BTreeMap::new(),
+            learners: Vec::new(),
+            rollouts: Err("only an outline of the run was read".to_owned()),
         })
     }
 }
@@ -129,12 +144,6 @@ async fn rollouts(
             .to_owned()
     };
     Ok(read(store, learner, reader).await?.ok_or_else(none))
-}
-
-fn measured(settings: &[Recorded]) -> Measured {
-    let programs = ["rollout.reward.command", "rollout.environment.command"];
-    let is_set = |program| setting(settings, program).is_some_and(|command| command != "[]");
-    Measured::of(programs.into_iter().any(is_set))
 }
 
 fn setting<'a>(settings: &'a [Recorded], name: &str) -> Option<&'a str> {

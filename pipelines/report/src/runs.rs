@@ -7,16 +7,16 @@ use std::{
 };
 
 use serde::Serialize;
-use vintage_control::{EvaluationResult, UpdateResult};
-use vintage_human::{Measured, grouped};
+use vintage_control::UpdateResult;
+use vintage_human::grouped;
 use vintage_store::Store;
 
 use crate::{
-    compare::{INKS, Side, more, side_by_side},
+    compare::{Side, side_by_side},
     contender::RECENT,
     error::Result,
-    figures::{Age, Figure, evaluated, evaluations},
-    held_out::HeldOut,
+    figures::{Age, Figure},
+    held_out::{HeldOut, held_out_texts},
     html::Escaped,
     page::{begin, chart, clock, end, persist},
     record::RunRecord,
@@ -71,8 +71,7 @@ pub struct ComparedRun {
 pub async fn compare(runs: &[(&Path, Store)], to: &Path) -> Result<WrittenComparison> {
     let mut records = Vec::new();
     for (folder, store) in runs {
-        let unread = Err("a comparison reads no archive".to_owned());
-        records.push(RunRecord::read(folder, store, unread).await?);
+        records.push(RunRecord::outline(folder, store).await?);
     }
     let folders: Vec<_> = runs.iter().map(|(folder, _)| *folder).collect();
     let compared: Vec<_> = names(&records, &folders)
@@ -188,10 +187,7 @@ fn table(page: &mut String, runs: &[ComparedRun]) {
          <th>staleness</th><th>masked</th><th>tokens</th><th>time</th></tr></thead><tbody>"
     );
     for run in runs {
-        let sampled = run
-            .held_out
-            .map_or("not evaluated".to_owned(), HeldOut::sampled);
-        let greedy = run.held_out.map_or_else(String::new, HeldOut::greedy);
+        let [sampled, greedy] = held_out_texts(run.held_out);
         let lag = if run.lags {
             " <small>lag, versions</small>"
         } else {
@@ -215,52 +211,17 @@ fn table(page: &mut String, runs: &[ComparedRun]) {
 }
 
 fn figures(runs: &[ComparedRun], records: &[RunRecord]) -> Result<Vec<Figure>> {
-    let measured: BTreeSet<_> = records
-        .iter()
-        .filter(|record| !record.evaluations.is_empty())
-        .map(|record| record.measured() == Measured::MeanReward)
-        .collect();
-    let more = more(runs.len());
-    let held_out = |title: &str, way: &str, value: fn(&EvaluationResult) -> f64| {
-        let lines: Vec<_> = INKS
-            .into_iter()
-            .zip(runs.iter().zip(records))
-            .map(|(ink, (run, record))| {
-                (
-                    ink,
-                    run.name.as_str(),
-                    evaluated(&record.evaluations, value),
-                )
-            })
-            .collect();
-        let note = format!("{way} on each run's own held-out prompts, by version.{more}");
-        // Shares and rewards share an axis of plain numbers.
-        let measured = Measured::of(measured.contains(&true));
-        evaluations(title, note, measured, &lines)
-    };
-    let mut figures = Vec::new();
-    if !measured.is_empty() {
-        figures.push(held_out(
-            "Held out, sampled by run",
-            "Sampled at temperature 1",
-            |one| one.sampled_accuracy,
-        )?);
-        figures.push(held_out(
-            "Held out, greedy by run",
-            "The likeliest completion",
-            |one| one.greedy_accuracy,
-        )?);
-    }
     let sides: Vec<_> = runs
         .iter()
         .zip(records)
         .map(|(run, record)| Side {
             name: &run.name,
             results: &record.results,
+            evaluations: &record.evaluations,
+            measured: record.measured(),
         })
         .collect();
-    figures.extend(side_by_side(&sides, "run")?);
-    Ok(figures)
+    side_by_side(&sides, "run")
 }
 
 fn differences(

@@ -226,21 +226,6 @@ fn a_producer_of_other_prompts_is_refused_with_a_reason() {
 }
 
 #[test]
-fn old_reports_and_reports_of_other_policies_are_nothing() {
-    let mut granter = granter(GateRule::Wait { max_staleness: 0 }, 4);
-    granter.hear(Tick(0), &heartbeat("a", 5, 1));
-    granter.hear(Tick(0), &heartbeat("a", 4, 4));
-    let other = Heartbeat {
-        policy: "other".parse().unwrap(),
-        ..heartbeat("b", 0, 4)
-    };
-    granter.hear(Tick(0), &other);
-    granter.advance(Tick(0), at(0, 0));
-    granter.grant(Tick(0));
-    assert_eq!(granter.outstanding(), 1);
-}
-
-#[test]
 fn a_fast_producer_gets_more_and_a_slow_one_is_not_starved() {
     let mut granter = granter(GateRule::Wait { max_staleness: 4 }, 10);
     let mut filled = [0_u64; 2];

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use anyhow::Result;
 use vintage_control::PolicyVersion;
 use vintage_flow::eval::{
-    EvalRequest, Evaluation, FollowRequest, Followed, Score, eval as evaluate, follow, settings_of,
+    EvalRequest, Evaluation, Followed, Score, eval as evaluate, follow, settings_of,
 };
 use vintage_human::Measured;
 use vintage_settings::RunConfig;
@@ -15,6 +15,7 @@ use crate::{
     args::EvalArgs,
     exit::{CommandOutcome, Usage},
     output::table,
+    progress::evaluation_line,
 };
 
 /// Runs `vintage eval RUN|MODEL`.
@@ -63,12 +64,8 @@ async fn follow_run(
     config: &RunConfig,
     context: &Context,
 ) -> Result<CommandOutcome> {
-    let request = FollowRequest {
-        run: args.what.clone(),
-        learner: args.name.clone(),
-    };
     let (events, shown) = context.progress(0);
-    let followed = follow(&request, config, &context.signals.stop, &events).await;
+    let followed = follow(&args.what, config, &context.signals.stop, &events).await;
     drop(events);
     shown.await?;
     let followed = followed?;
@@ -86,21 +83,13 @@ fn followed_text(followed: &Followed) -> String {
     let mut text = format!("{evaluated} versions of policy {policy} evaluated\n");
     if let Some(last) = &followed.last {
         let measured = Measured::of(followed.judged_by_program);
-        let _infallible = writeln!(
-            text,
-            "version {}: {} {} on {} held-out prompts (greedy {})",
-            last.version,
-            measured.name(),
-            measured.value(last.sampled_accuracy),
-            last.samples,
-            measured.value(last.greedy_accuracy),
-        );
+        let _infallible = writeln!(text, "{}", evaluation_line(last, measured));
     }
-    if let [first, ..] = &followed.gone[..] {
+    if let [first, ..] = &followed.missing[..] {
         let _infallible = writeln!(
             text,
-            "note: {} versions that were due are no longer in the store, the first of them {first}",
-            followed.gone.len()
+            "note: {} versions that were due are not in the store, the first of them {first}",
+            followed.missing.len()
         );
     }
     text

@@ -5,7 +5,7 @@ use std::{
 };
 
 use anyhow::Result;
-use vintage_report::{ComparedRun, HeldOut, WrittenComparison};
+use vintage_report::{ComparedRun, WrittenComparison, held_out_texts};
 
 use super::Context;
 use crate::{
@@ -78,13 +78,13 @@ fn as_text(page: &WrittenComparison) -> String {
     ];
     let row = |run: &ComparedRun| {
         let lag = if run.lags { " (lag)" } else { "" };
+        let [sampled, greedy] = held_out_texts(run.held_out);
         vec![
             run.name.clone(),
             run.algorithm.clone(),
             run.updates.to_string(),
-            run.held_out
-                .map_or("not evaluated".to_owned(), HeldOut::sampled),
-            run.held_out.map_or_else(String::new, HeldOut::greedy),
+            sampled,
+            greedy,
             format!("{:.3}", run.reward),
             format!("{:.1}{lag}", run.staleness),
             format!("{:.2} %", 100.0 * run.masked_share),

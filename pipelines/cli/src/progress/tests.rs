@@ -1,8 +1,7 @@
-use vintage_control::{CONTROL_FORMAT, EvaluationResult, PolicyVersion, UpdateResult};
+use vintage_control::{CONTROL_FORMAT, PolicyVersion, UpdateResult};
 
 use self::fixture::result;
 use super::*;
-use vintage_human::Measured;
 
 #[path = "../../../flow/src/fixture.rs"]
 mod fixture;

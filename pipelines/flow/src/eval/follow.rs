@@ -1,7 +1,7 @@
 //! `vintage eval --follow`: the evaluator of a run whose roles are processes of their own, and of its
 //! followers.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::Path, time::Duration};
 
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -13,7 +13,6 @@ use crate::{
     error::{Error, Result},
     event::{Events, RunEvent},
     folder::open_store,
-    learner_of::learner_of,
     prompts::PromptSets,
     wire::evaluator::{is_evaluated, open},
 };
@@ -21,15 +20,6 @@ use crate::{
 /// Interval at which the store is asked for new versions. A learner without a broker announces none,
 /// and a store has no way to tell.
 const LOOK: Duration = Duration::from_secs(2);
-
-/// Learner whose versions are evaluated as it publishes them.
-#[derive(Debug, Clone)]
-pub struct FollowRequest {
-    /// Folder of the run.
-    pub run: PathBuf,
-    /// Name of the learner; the lead if it is `None`.
-    pub learner: Option<Name>,
-}
 
 /// Evaluations that [`follow`] made.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -40,22 +30,23 @@ pub struct Followed {
     pub judged_by_program: bool,
     /// Number of versions evaluated by this process.
     pub evaluated: u64,
-    /// Versions that were due and are no longer in the store.
-    pub gone: Vec<PolicyVersion>,
+    /// Versions that were due, are older than the newest, and are not in the store: deleted since, or
+    /// never published.
+    pub missing: Vec<PolicyVersion>,
     /// True if every version due, up to the learner's last update, was looked at.
     pub finished: bool,
     /// Newest evaluation made by this process.
     pub last: Option<EvaluationResult>,
 }
 
-/// Evaluates the versions of a learner that are due by `evaluation.every`, those already in the store
+/// Evaluates the versions of the learner of `config`, in the run's folder, that are due by `evaluation.every`, those already in the store
 /// first and then each as it appears, until the learner's last one or until `stop` is cancelled.
 /// Results are written where `vintage run` writes them; versions that have one are skipped.
 ///
 /// # Errors
-/// There is no such run or learner, no held-out prompts, or a reward fails.
+/// The folder is no run's, there are no held-out prompts, or a reward fails.
 pub async fn follow(
-    request: &FollowRequest,
+    run: &Path,
     config: &RunConfig,
     stop: &CancellationToken,
     events: &Events,
@@ -65,9 +56,7 @@ pub async fn follow(
         setting: "prompts.heldout".to_owned(),
         reason: "the run has no held-out prompts, so its versions cannot be evaluated".to_owned(),
     })?;
-    let store = open_store(&request.run)?;
-    // Refuses a name that no learner of the run has.
-    learner_of(&request.run, &store, request.learner.as_ref()).await?;
+    let store = open_store(run)?;
     let policy = config.learner.policy.clone();
     let weights = Weights::new(store.clone(), policy.clone());
     let mut due = Due::new(config);
@@ -75,7 +64,7 @@ pub async fn follow(
         policy: policy.clone(),
         judged_by_program: config.rollout.is_judged_by_program(),
         evaluated: 0,
-        gone: Vec::new(),
+        missing: Vec::new(),
         finished: false,
         last: None,
     };
@@ -102,7 +91,7 @@ pub async fn follow(
                 .await?
                 .is_none()
             {
-                followed.gone.push(version);
+                followed.missing.push(version);
             }
             due.done(version);
         }

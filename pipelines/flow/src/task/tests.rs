@@ -104,7 +104,7 @@ proptest! {
         }
     }
 
-        #[test]
+    #[test]
     fn draws_are_even(seed: u64) {
         let mut random = Random(seed);
         let mut counts = [0_u32; 10];

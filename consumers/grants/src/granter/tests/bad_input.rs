@@ -1,10 +1,25 @@
 //! Reports and groups that no producer of this program sends: two processes under one name, answers
 //! that nobody asked for, floods.
 
-use vintage_control::{GrantNumber, SlotNumber};
+use vintage_control::{GrantNumber, Heartbeat, SlotNumber};
 
 use super::{PATIENCE, Progress, at, granter, heartbeat, slots_of};
 use crate::{clock::Tick, limits::GateRule};
+
+#[test]
+fn old_reports_and_reports_of_other_policies_are_nothing() {
+    let mut granter = granter(GateRule::Wait { max_staleness: 0 }, 4);
+    granter.hear(Tick(0), &heartbeat("a", 5, 1));
+    granter.hear(Tick(0), &heartbeat("a", 4, 4));
+    let other = Heartbeat {
+        policy: "other".parse().unwrap(),
+        ..heartbeat("b", 0, 4)
+    };
+    granter.hear(Tick(0), &other);
+    granter.advance(Tick(0), at(0, 0));
+    granter.grant(Tick(0));
+    assert_eq!(granter.outstanding(), 1);
+}
 
 /// Both processes sample every lease; of a slot the first group counts, and no slot is held for good.
 #[test]
