@@ -1,7 +1,7 @@
 //! Producers on hosts without a shared folder: the guide's lines, outages of broker and store, and
 //! sites that were set up wrongly.
 
-mod gate;
+pub(crate) mod gate;
 
 use std::{
     path::{Path, PathBuf},

@@ -11,6 +11,7 @@ use vintage_archive::Reader;
 use vintage_audit::tally;
 use vintage_learner::Devices;
 use vintage_report::{SUMMARY_FILE, read_summary};
+use vintage_store::Patience;
 
 use self::roles::{Place, Roles};
 use crate::{
@@ -93,6 +94,9 @@ async fn run_watched(
         return Ok(summary);
     }
     folder.prove_store().await?;
+    let longest = roles::patience(&folder, config.learner.patience_seconds);
+    let cancel = stop.clone();
+    let folder = folder.patient(Patience { longest, cancel });
     let phase = |text: &str| {
         let _nobody_listens = events.send(RunEvent::Phase(text.to_owned()));
     };

@@ -43,8 +43,8 @@ pub struct LearnerConfig {
     pub keep_versions: u64,
     /// Number of newest checkpoints kept.
     pub keep_checkpoints: usize,
-    /// Time in seconds for which a learner in a process of its own waits for a store that is away or
-    /// full before it gives up.
+    /// Time in seconds for which a learner waits for a store that is away or full before it gives up.
+    /// `vintage run` waits for a bucket alone.
     pub patience_seconds: f64,
     /// Maximum age of a group in updates; older ones are refused. Unset = no limit but
     /// `gate.max_staleness`, which applies to granted groups.

@@ -154,8 +154,8 @@ pub struct ArchiveConfig {
     pub roll_bytes: u64,
     /// Age in seconds of its first message at which a file is closed.
     pub roll_seconds: f64,
-    /// Time in seconds for which `vintage archive` waits for a store without space, permission or
-    /// network before it gives up.
+    /// Time in seconds for which an archive waits for a store without space, permission or network
+    /// before it gives up. `vintage run` waits for a bucket alone.
     pub patience_seconds: f64,
     /// Consumer group whose sinks share the partitions; unset = every sink archives all of them.
     pub group: Option<String>,

@@ -13,7 +13,7 @@ use vintage_store::{Created, Error, Store, Trouble};
 use vintage_tests::{Running, S3, number, run, s3_options, vintage};
 
 use self::proxy::{Fate, Judge, Proxy};
-use crate::small;
+use crate::{sites::gate::Gate, small};
 
 const BUCKET: &str = "rollouts";
 
@@ -187,6 +187,39 @@ fn a_run_on_a_store_without_conditional_put_ends_with_usage() -> Result<()> {
     );
     let said = "use a store with conditional put";
     ensure!(ended.stderr.contains(said), "{}", ended.stderr);
+    Ok(())
+}
+
+#[test]
+fn a_run_waits_for_its_bucket_and_goes_on() -> Result<()> {
+    let server = S3::up(BUCKET)?;
+    let gate = Gate::before(server.port())?;
+    let folder = tempfile::tempdir()?;
+    let out = folder.path().join("run");
+    let mut training = in_bucket(&server, small::digits(folder.path(), &out)?);
+    let endpoint = format!("store_options.endpoint=http://127.0.0.1:{}", gate.port);
+    training.args(["--steps", "30", "--set", &endpoint]);
+    let mut training = Running::start(training)?;
+    ensure!(training.says("training")?, "it ended by itself");
+    let runtime = Runtime::new()?;
+    let store = bucket(server.port(), "runs/a")?;
+    while runtime.block_on(store.list("results/lead"))?.len() < 3 {
+        ensure!(
+            training.runs_for(Duration::from_millis(20)),
+            "it ended by itself"
+        );
+    }
+    gate.shut();
+    // The tries of one request are over by then.
+    let waits = "the store is away and tried again";
+    ensure!(training.says(waits)?, "it ended while its store was away");
+    gate.open();
+    let ended = training.wait()?;
+    ensure!(ended.status.success(), "{}\n{}", ended.status, ended.stderr);
+    let summary: serde_json::Value = serde_json::from_str(&ended.stdout)?;
+    ensure!(summary["finished"] == true, "{summary}");
+    ensure!(summary["balanced"] == true, "{summary}");
+    ensure!(number(&summary, "updates")? == 30, "{summary}");
     Ok(())
 }
 

@@ -11,15 +11,15 @@ use std::{
 
 use anyhow::Result;
 
-pub(super) struct Gate {
-    pub(super) port: u16,
+pub(crate) struct Gate {
+    pub(crate) port: u16,
     shut: Arc<AtomicBool>,
     passing: Arc<Mutex<Vec<TcpStream>>>,
 }
 
 impl Gate {
     /// Opens a passage to the server at a port of loopback.
-    pub(super) fn before(server: u16) -> Result<Self> {
+    pub(crate) fn before(server: u16) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let gate = Self {
             port: listener.local_addr()?.port(),
@@ -40,7 +40,7 @@ impl Gate {
     }
 
     /// Ends every connection, and those to come.
-    pub(super) fn shut(&self) {
+    pub(crate) fn shut(&self) {
         self.shut.store(true, Ordering::Release);
         for stream in held(&self.passing).drain(..) {
             let _ended_already = stream.shutdown(Shutdown::Both);
@@ -48,7 +48,7 @@ impl Gate {
     }
 
     /// Lets connections pass again.
-    pub(super) fn open(&self) {
+    pub(crate) fn open(&self) {
         self.shut.store(false, Ordering::Release);
     }
 }

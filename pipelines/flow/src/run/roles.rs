@@ -115,8 +115,7 @@ impl Roles {
             inputs: prepared,
             updates: Some(config.learner.steps),
             updates_of_run: true,
-            // The learner beside it does not wait: the run ends with what ails the store.
-            patience: Duration::ZERO,
+            patience: patience(folder, config.rollout.patience_seconds),
             stop,
         })
         .await?;
@@ -226,12 +225,24 @@ async fn learn(learning: WiredLearner, stop: CancellationToken) -> Result<Learne
     Box::pin(learning.run(&stop)).await
 }
 
+/// Returns the time for which a role waits for the run's store. A bucket may come back by itself; room
+/// on this machine's disk is made by its user, whom the end of the run tells.
+pub(super) fn patience(folder: &RunFolder, seconds: f64) -> Duration {
+    if folder.store().is_remote() {
+        Duration::from_secs_f64(seconds)
+    } else {
+        Duration::ZERO
+    }
+}
+
 async fn start_sink(
     config: &RunConfig,
     folder: &RunFolder,
     log: &Log,
 ) -> Result<(SinkHandle, JoinHandle<Result<SinkSummary>>)> {
-    let beside = wire::archive::Beside::Learner;
+    let beside = wire::archive::Beside::Learner {
+        patience: patience(folder, config.archive.patience_seconds),
+    };
     let (sink, task) = wire::archive::start(config, folder, log, beside).await?;
     Ok((
         sink,

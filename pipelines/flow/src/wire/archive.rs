@@ -12,9 +12,11 @@ use crate::{archive_source::ends, broker::Log, error::Result, folder::RunFolder}
 /// Surroundings of a sink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Beside {
-    /// The run's learner, which writes to the same store and does not wait: the run ends with what
-    /// ails the store, and resumes when it is started again.
-    Learner,
+    /// The run's learner, which writes to the same store and waits for it as long.
+    Learner {
+        /// Longest time to wait for the store.
+        patience: Duration,
+    },
     /// Other sinks at most, in processes of their own; `accept_gap` passes over records that
     /// retention deleted unarchived.
     Sinks {
@@ -37,7 +39,7 @@ pub(crate) async fn start(
         ..options.limits
     };
     match beside {
-        Beside::Learner => options.patience = Duration::ZERO,
+        Beside::Learner { patience } => options.patience = patience,
         Beside::Sinks { accept_gap } => {
             options.patience = Duration::from_secs_f64(config.archive.patience_seconds);
             options.accept_gap = accept_gap;
