@@ -13,7 +13,7 @@ use crate::{
     devices::devices,
     error::{Error, Result},
     memory::{Lengths, Prediction},
-    prepared::{Prepared, start_environment},
+    prepared::{Prepared, Question, start_environment},
     prompts::PromptSets,
     version_zero::{characters, teacher},
 };
@@ -27,10 +27,14 @@ pub(crate) enum Trains {
     Elsewhere,
 }
 
-/// Refuses inputs that no run can work with, and returns them as they were checked. Writes nothing.
+/// Refuses inputs that no run can work with, and returns them as they were checked. A program that
+/// judges completions is asked once. Writes nothing.
 pub(crate) async fn check(config: &RunConfig, trains: Trains) -> Result<Prepared> {
-    let prepared = check_files(config, trains)?;
+    let mut prepared = check_files(config, trains)?;
     check_broker(config).await?;
+    if let (Some(question), Some(reward)) = (prepared.question.take(), &mut prepared.reward) {
+        question.ask(reward.as_mut()).await?;
+    }
     Ok(prepared)
 }
 
@@ -47,6 +51,7 @@ pub(crate) fn check_files(config: &RunConfig, trains: Trains) -> Result<Prepared
     let reward = open_reward(&config.rollout)?;
     let environment = start_environment(config)?;
     task.refuse_overlap()?;
+    let judged = !config.rollout.reward.command.is_empty() && environment.is_none();
     if trains == Trains::Elsewhere && config.model.path.is_none() {
         // The model is version 0 in the store, and the producer checks the prompts against that.
         for set in task.sets() {
@@ -56,6 +61,7 @@ pub(crate) fn check_files(config: &RunConfig, trains: Trains) -> Result<Prepared
             check_answers(reward.as_ref(), set)?;
         }
         return Ok(Prepared {
+            question: judged.then(|| Question::first_of(&task.train)).flatten(),
             task,
             reward: Some(reward),
             environment,
@@ -95,6 +101,7 @@ pub(crate) fn check_files(config: &RunConfig, trains: Trains) -> Result<Prepared
         Ok(set)
     };
     let train = rendered(&task.train)?;
+    let question = judged.then(|| Question::first_of(&train)).flatten();
     let heldout = task.heldout.as_ref().map(rendered).transpose()?;
     let train = check_lengths(config, &train, &described)?;
     let heldout = heldout.map(|set| check_lengths(config, &set, &described));
@@ -107,6 +114,7 @@ pub(crate) fn check_files(config: &RunConfig, trains: Trains) -> Result<Prepared
             (Trains::Here, Described::Folder(folder)) => Some(folder),
             _ => None,
         },
+        question,
     })
 }
 

@@ -4,10 +4,15 @@
 use std::path::Path;
 
 use vintage_model::ModelFolder;
-use vintage_rollout::{Environment, Reward, open_environment, open_reward};
+use vintage_rollout::{
+    Environment, Form, PromptSet, Reward, RewardItem, open_environment, open_reward,
+};
 use vintage_settings::RunConfig;
 
-use crate::{error::Result, prompts::PromptSets};
+use crate::{
+    error::{Error, Result},
+    prompts::PromptSets,
+};
 
 /// Prompts, reward and model of a role.
 pub(crate) struct Prepared {
@@ -20,6 +25,58 @@ pub(crate) struct Prepared {
     /// Model that was opened for the check, with its weights; `None` if none was checked, or if this
     /// process does not train.
     pub(crate) model: Option<Box<ModelFolder>>,
+    /// First training prompt with its known answer, for a program that judges completions; `None` if
+    /// none does, if none was checked, or if only version 0 can render the prompt.
+    pub(crate) question: Option<Question>,
+}
+
+/// Prompt with a completion that a reward is tried with.
+pub(crate) struct Question {
+    /// File and line of the prompt.
+    pub(crate) place: String,
+    /// Question as the reward is asked in training.
+    pub(crate) item: RewardItem,
+}
+
+impl Question {
+    /// Returns the first prompt of a set with its known answer as the completion.
+    pub(crate) fn first_of(set: &PromptSet) -> Option<Self> {
+        let prompt = set.prompts().first()?;
+        (prompt.form != Form::Messages).then(|| Self {
+            place: format!("{}:{}", set.path_of(prompt).display(), prompt.line),
+            item: RewardItem {
+                prompt: prompt.text.clone(),
+                completion: prompt.answer.clone().unwrap_or_default(),
+                answer: prompt.answer.clone(),
+                metadata: prompt.metadata.clone(),
+                episode: None,
+            },
+        })
+    }
+
+    /// Asks the reward.
+    ///
+    /// # Errors
+    /// No reward, for the reason that the program or its process gives.
+    pub(crate) async fn ask(self, reward: &mut dyn Reward) -> Result<()> {
+        let failed = match reward.score(vec![self.item]).await {
+            Ok(scores) => scores
+                .into_iter()
+                .find_map(Result::err)
+                .map(|failure| failure.to_string()),
+            Err(error) => Some(error.to_string()),
+        };
+        failed.map_or(Ok(()), |why| {
+            Err(Error::Setting {
+                setting: "rollout.reward.command".to_owned(),
+                reason: format!(
+                    "was tried with the first prompt ({}) and its known answer, and gave no \
+                     reward: {why}; `vintage reward test` shows what it answers",
+                    self.place
+                ),
+            })
+        })
+    }
 }
 
 impl Prepared {
@@ -36,6 +93,7 @@ impl Prepared {
                 reward: None,
                 environment: None,
                 model: None,
+                question: None,
             });
         };
         Ok(Self {

@@ -8,9 +8,20 @@ use vintage_tests::place;
 use super::{FAILED, USAGE, nothing_half_written, refused};
 use crate::small;
 
+/// Script that answers the one question of the start and goes on as a judge that is broken. The file
+/// `TRIED` remembers that over restarts.
+const ANSWERS_THE_FIRST: &str = r#"
+if [ ! -e TRIED ]; then
+    read -r line; touch TRIED
+    echo "$line" | sed 's/.*"id":"\([0-9]*\)".*/{"id":"\1","reward":1}/'
+fi
+"#;
+
 /// Returns the command of a run whose rewards come from the shell script `reward.sh` of `folder`.
 fn judged_by(folder: &Path, out: &Path, script: &str, seconds: &str) -> Result<Command> {
     let path = folder.join("reward.sh");
+    let script = script.replace("PIDS", &folder.join("pids").display().to_string());
+    let script = script.replace("TRIED", &folder.join("tried").display().to_string());
     fs::write(&path, script)?;
     let mut command = small::digits(folder, out)?;
     command.args([
@@ -22,12 +33,19 @@ fn judged_by(folder: &Path, out: &Path, script: &str, seconds: &str) -> Result<C
     Ok(command)
 }
 
-/// Checks that a run with the script fails, and that the folder resumes with a script that works.
-fn fails_with(script: &str, seconds: &str, words: &[&str]) -> Result<()> {
+/// Checks that a run refuses to start with the script, for `why`, and that one in which the script
+/// breaks later fails with `words`; then that the folder resumes with a script that works.
+fn fails_with(script: &str, seconds: &str, why: &str, words: &[&str]) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let (folder, out) = (folder.path(), folder.path().join("run"));
-    let script = script.replace("PIDS", &folder.join("pids").display().to_string());
-    let command = judged_by(folder, &out, &script, seconds)?;
+    let command = judged_by(folder, &out, script, seconds)?;
+    let tried = ["digits.jsonl:1", "vintage reward test", why];
+    refused(&command, USAGE, &tried)?;
+    ensure!(!out.exists(), "something was written");
+    ensure!(running(folder).is_empty(), "it is still running");
+
+    let later = format!("{ANSWERS_THE_FIRST}{script}");
+    let command = judged_by(folder, &out, &later, seconds)?;
     refused(&command, FAILED, words)?;
     nothing_half_written(&out)?;
     ensure!(running(folder).is_empty(), "it is still running");
@@ -59,28 +77,28 @@ fn a_reward_command_that_hangs_is_ended_with_its_children() -> Result<()> {
         "after 2 restarts",
         "timeout_seconds",
     ];
-    fails_with(script, "0.5", &words)
+    fails_with(script, "0.5", "gave no answer for 0.5 s", &words)
 }
 
 #[test]
 fn a_reward_command_that_dies_is_quoted() -> Result<()> {
     let script = "echo $$ >> PIDS; read line; echo 'no such judge' >&2; exit 7";
     let words = ["exit status: 7", "no such judge", "run it by hand"];
-    fails_with(script, "30", &words)
+    fails_with(script, "30", "no such judge", &words)
 }
 
 #[test]
 fn a_reward_command_that_writes_nonsense_is_quoted() -> Result<()> {
     let script = "echo $$ >> PIDS; while read line; do echo 'I think a 7'; done";
     let words = ["I think a 7", "is no answer", "\"id\", \"reward\""];
-    fails_with(script, "30", &words)
+    fails_with(script, "30", "I think a 7", &words)
 }
 
 #[test]
 fn rewards_that_are_no_numbers_are_counted_and_quoted() -> Result<()> {
     let script = r#"sed -u 's/.*"id":"\([0-9]*\)".*/{"id":"\1","reward":NaN}/'"#;
     let words = ["no reward for", "NaN", "finite", "max_failed_groups"];
-    fails_with(script, "30", &words)
+    fails_with(script, "30", "NaN", &words)
 }
 
 #[test]
