@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path, process::Command};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use vintage_tests::{number, place, python, run};
+use vintage_tests::{number, place, python, run, vintage};
 
 use crate::small;
 
@@ -49,6 +49,22 @@ fn pyarrow_duckdb_and_polars_read_the_archive_as_it_lies() -> Result<()> {
     );
 
     leave_staged(&out.join("archive"))?;
+
+    let table = out.join("uses.parquet");
+    let write = |to: &Path| {
+        let mut uses = vintage(["uses", "--output", "json", "--to"]);
+        uses.arg(to).arg(&out);
+        run(uses)
+    };
+    let written = write(&table)?.json()?;
+    ensure!(written["updates"] == STEPS, "{written}");
+    ensure!(written["rows"] == summary["archived_rows"], "{written}");
+    // What is there is left alone.
+    let before = std::fs::read(&table)?;
+    let again = write(&table)?;
+    ensure!(again.status.code() == Some(2), "{}", again.status);
+    ensure!(again.stderr.contains("it exists"), "{}", again.stderr);
+    ensure!(std::fs::read(&table)? == before, "it was written over");
 
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut command = Command::new(python());
@@ -105,6 +121,22 @@ fn pyarrow_duckdb_and_polars_read_the_archive_as_it_lies() -> Result<()> {
         ensure!(row[0] == json!(version), "{found}");
         ensure!(close(&row[3], *tokens as f64 / rollouts as f64), "{found}");
     }
+
+    // By the staleness of their tokens, which have one version here: as results count tokens.
+    let mut by_age: BTreeMap<u64, u64> = BTreeMap::new();
+    for result in records(&out, "results")? {
+        for (staleness, count) in result["staleness"].as_object().context("no histogram")? {
+            *by_age.entry(staleness.parse()?).or_default() += count.as_u64().context("no count")?;
+        }
+    }
+    let rows_by_age = found["duckdb"]["by_age"].as_array().context("no rows")?;
+    let ages: Vec<_> = rows_by_age.iter().map(|row| row[0].clone()).collect();
+    ensure!(
+        ages == by_age.keys().map(|age| json!(age)).collect::<Vec<_>>(),
+        "{found}"
+    );
+    let counted: u64 = rows_by_age.iter().filter_map(|row| row[1].as_u64()).sum();
+    ensure!(counted == rows, "{found}");
 
     // The page's examples: both incarnations, all rollouts, and one mean, in every reader.
     let examples = &found["examples"];

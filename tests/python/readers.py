@@ -97,9 +97,14 @@ def with_duckdb(run, page):
     """The page's queries as they are, over this run and its first update."""
     sql = page.read_text("utf-8").split("```sql\n")[1].split("```")[0]
     sql = sql.replace("runs/a/", f"{run}/").replace("update = 99", "update = 0")
-    by_version, used = [duckdb.sql(query) for query in sql.split(";") if query.strip()]
+    by_version, used, by_age = [duckdb.sql(query) for query in sql.split(";") if query.strip()]
     assert by_version.columns == ["version", "rollouts", "reward", "tokens"], by_version.columns
-    return {"by_version": by_version.fetchall(), "used": used.fetchall()}
+    assert by_age.columns == ["staleness", "rollouts", "reward", "advantage"], by_age.columns
+    return {
+        "by_version": by_version.fetchall(),
+        "used": used.fetchall(),
+        "by_age": by_age.fetchall(),
+    }
 
 
 def example(run, page, reader):

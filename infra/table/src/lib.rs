@@ -2,7 +2,8 @@
 //! Parquet, which are told apart by their first bytes.
 //!
 //! Begin reading at [`Table`] (`table.rs`). `parquet.rs` reads the columns that are asked for, and
-//! `json.rs` writes a row of them as the JSON object that a file of lines would have.
+//! `json.rs` writes a row of them as the JSON object that a file of lines would have. `write.rs` writes
+//! tables of this program as Parquet.
 //!
 //! ```
 //! use vintage_table::Table;
@@ -19,5 +20,7 @@ mod hashed;
 mod json;
 mod parquet;
 mod table;
+mod write;
 
 pub use table::Table;
+pub use write::ParquetFile;

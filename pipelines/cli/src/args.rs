@@ -18,6 +18,7 @@ mod reward;
 mod samples;
 mod selection;
 mod serve;
+mod uses;
 mod verbs;
 
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
@@ -40,6 +41,7 @@ pub(crate) use reward::{RewardArgs, RewardCommand, RewardTestArgs};
 pub(crate) use samples::SamplesArgs;
 pub(crate) use selection::SelectionArgs;
 pub(crate) use serve::ServeArgs;
+pub(crate) use uses::UsesArgs;
 pub(crate) use verbs::{
     ArchiveArgs, AuditArgs, CompletionsArgs, ConfigCommand, ConfigExplainArgs, ConfigShowArgs,
     DoctorArgs, ExportArgs, InitArgs, LearnArgs, ParityArgs, ReplayArgs, RoleArgs, RolloutArgs,
@@ -136,6 +138,7 @@ pub(crate) enum Verb {
     Serve(ServeArgs),
     Report(ReportArgs),
     Samples(SamplesArgs),
+    Uses(UsesArgs),
     Reward(RewardArgs),
     Inspect(Box<InspectArgs>),
     Prune(Box<PruneArgs>),

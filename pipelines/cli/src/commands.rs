@@ -22,6 +22,7 @@ mod run;
 mod samples;
 mod serve;
 mod topics;
+mod uses;
 mod weigh;
 
 use std::{
@@ -83,6 +84,7 @@ pub(crate) async fn execute(verb: Verb, context: &Context) -> Result<CommandOutc
         Verb::Report(args) => report::report(&args, context).await,
         Verb::Reward(args) => reward::reward(&args.command, context).await,
         Verb::Samples(args) => samples::samples(&args, context).await,
+        Verb::Uses(args) => uses::uses(&args, context).await,
         Verb::Inspect(args) => inspect::inspect(&args, context).await,
         Verb::Prune(args) => prune::prune(&args, context).await,
         Verb::Topics(args) => topics::topics(&args.command, context).await,

@@ -64,6 +64,7 @@ fn needs(verb: &Verb) -> Needs {
         | Verb::Export(_)
         | Verb::Report(_)
         | Verb::Samples(_)
+        | Verb::Uses(_)
         | Verb::Reward(_)
         | Verb::Prune(_)
         | Verb::Config(_)

@@ -179,6 +179,7 @@ pub(super) const ARROWS: &[(&str, &[&str])] = &[
             "telemetry",
             "human",
             "faults",
+            "table",
             "rollout",
             "m2po",
             "learner",
