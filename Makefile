@@ -7,10 +7,11 @@
 # make chaos  kills roles and brokers until 200 kills are survived at every point: some ten minutes
 # make fuzz   every fuzz target for a minute (FUZZ_SECONDS=n), from the kept corpus; needs cargo-fuzz
 # make wheel  the Python package, into target/wheels
+# make dist   the program for people without Rust, as an archive in target/dist
 # make check-python  the Python package with PyTorch: rules, training, kills; TORCH_PYTHON has torch and numpy
 # All but the last install what a fresh Debian 12 or Ubuntu lacks, and say so: infra/setup.sh.
 
-.PHONY: run test faulty chaos lint build fuzz wheel check-transformers check-peft check-vllm check-sglang check-python
+.PHONY: run test faulty chaos lint build fuzz wheel dist check-transformers check-peft check-vllm check-sglang check-python
 .DEFAULT_GOAL := build
 
 # One job may take long to print its first line on two cores; cargo shows its own progress.
@@ -59,6 +60,9 @@ wheel:
 	rm -rf target/wheels
 	$(WHEEL_VENV)/bin/maturin build --quiet --release --locked --compatibility linux \
 	  --manifest-path infra/python/Cargo.toml --interpreter $(WHEEL_VENV)/bin/python --out target/wheels
+
+dist: build
+	infra/deploy/dist.sh target/release/vintage target/dist
 
 # The wheel is unpacked, not installed: TORCH_PYTHON stays as it is.
 check-python: build wheel

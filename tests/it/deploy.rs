@@ -61,6 +61,40 @@ fn alerts_and_dashboard_use_metrics_of_the_table() -> Result<()> {
 }
 
 #[test]
+fn workflows_follow_their_schema_and_the_tree() -> Result<()> {
+    script("check_workflows.py", &[]).map(drop)
+}
+
+#[test]
+fn a_release_archive_has_a_program_that_runs() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let pack = |folder: &Path| -> Result<PathBuf> {
+        let mut command = Command::new(root().join("infra/deploy/dist.sh"));
+        let ended = run({
+            command.arg(binary()).arg(folder);
+            command
+        })?;
+        ensure!(ended.status.success(), "{}", ended.stderr);
+        Ok(ended.stdout.trim().into())
+    };
+    let archive = pack(&folder.path().join("dist"))?;
+    let again = pack(&folder.path().join("again"))?;
+    ensure!(fs::read(&archive)? == fs::read(again)?, "other bytes");
+    let name = archive.file_name().context("a file")?.to_string_lossy();
+    let mut unpack = Command::new("sh");
+    unpack.current_dir(folder.path().join("dist"));
+    unpack.args([
+        "-c",
+        "sha256sum --check --quiet *.sha256 && tar -xzf *.tar.gz && */vintage --version",
+    ]);
+    let ended = run(unpack)?;
+    ensure!(ended.status.success(), "{}", ended.stderr);
+    let version = ended.stdout.trim().replace(' ', "-");
+    ensure!(name.starts_with(&version), "{name} has {version}");
+    Ok(())
+}
+
+#[test]
 fn image_and_units_are_whole() -> Result<()> {
     script("check_host.py", &[&binary()]).map(drop)
 }

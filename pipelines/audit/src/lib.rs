@@ -153,7 +153,7 @@ pub async fn audit(scope: &AuditScope, places: &Places<'_>) -> Result<Audit> {
     let mut listings = Listings::read(places.store, scope.learner.as_ref()).await?;
     if let (Some(name), true) = (&scope.learner, listings.learners.is_empty()) {
         return Err(Error::Unknown(format!(
-            "--learner {name}: no such learner left a record here; there are records of {}",
+            "--name {name}: no such learner left a record here; there are records of {}",
             names(&listings.everybody)
         )));
     }

@@ -10,12 +10,13 @@ use vintage_settings::{Device, PromptFiles, RunConfig};
 
 use serde::Serialize;
 use vintage_bus::TopicTable;
-use vintage_human::size;
+use vintage_human::{grouped, size};
 use vintage_rollout::{CommandRole, CommandSettings, MissingScript, PromptSet};
 use vintage_store::Store;
 
 use crate::{
     devices::devices,
+    disk::Disk,
     error::Error,
     folder::store_of,
     memory::{ADVICE, Prediction},
@@ -37,6 +38,9 @@ pub struct Check {
     /// Predicted memory; present only in the check named `memory`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<Prediction>,
+    /// Predicted disk; present only in the check named `room`, if prompts and model can be loaded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk: Option<Disk>,
 }
 
 /// Verdict of a check.
@@ -53,6 +57,9 @@ pub enum Verdict {
 
 /// Free disk space in bytes below which a run of any length is too long.
 const ROOM: u64 = 1 << 30;
+/// Advice for a disk that a run is predicted to fill.
+const NARROW: &str = "`vintage prune` deletes old versions, checkpoints and archive files while the run goes on; \
+                      a larger evaluation.every keeps fewer versions";
 
 impl Check {
     fn good(name: &'static str, found: impl Into<String>) -> Self {
@@ -62,6 +69,7 @@ impl Check {
             found: found.into(),
             advice: None,
             memory: None,
+            disk: None,
         }
     }
 
@@ -73,6 +81,7 @@ impl Check {
             found: found.into(),
             advice,
             memory: None,
+            disk: None,
         }
     }
 
@@ -84,6 +93,7 @@ impl Check {
             found: found.into(),
             advice,
             memory: None,
+            disk: None,
         }
     }
 }
@@ -93,9 +103,11 @@ pub async fn examine(config: &RunConfig, out: &Path) -> Vec<Check> {
     let mut checks = vec![machine(), device(config)];
     checks.extend(prompts(config));
     checks.extend(model(config));
-    checks.extend(memory(config));
+    let predicted = predict(config);
+    checks.extend(predicted.as_ref().and_then(memory));
     checks.extend(command(config));
-    checks.push(room(out));
+    let disk = predicted.map(|predicted| Disk::predict(config, &predicted.prediction));
+    checks.push(room(config, out, disk));
     checks.push(store(config, out).await);
     checks.push(sizes());
     checks.extend(broker::look_at(config, out).await);
@@ -194,10 +206,9 @@ fn model(config: &RunConfig) -> Option<Check> {
     })
 }
 
-/// Predicts the memory of a learner, and of a whole run in one process. `None` if prompts or model
-/// cannot be loaded; the check of the model reports that.
-fn memory(config: &RunConfig) -> Option<Check> {
-    let Predicted { prediction, full } = predict(config)?;
+/// Compares the predicted memory of a learner, and of a whole run in one process, with the machine's.
+fn memory(predicted: &Predicted) -> Option<Check> {
+    let Predicted { prediction, full } = predicted;
     let name = "memory";
     let peak = prediction.learner.peak_bytes;
     let phases = &prediction.learner.phases;
@@ -206,7 +217,7 @@ fn memory(config: &RunConfig) -> Option<Check> {
     let there = prediction
         .machine_bytes
         .map_or_else(String::new, |bytes| format!(", of {}", size(bytes)));
-    let full = if full {
+    let full = if *full {
         "; prompts unread, so micro-batches are taken to be full"
     } else {
         ""
@@ -224,7 +235,7 @@ fn memory(config: &RunConfig) -> Option<Check> {
     } else {
         Check::good(name, found)
     };
-    check.memory = Some(prediction);
+    check.memory = Some(prediction.clone());
     Some(check)
 }
 
@@ -281,27 +292,44 @@ fn existing(path: &Path) -> PathBuf {
     found.map_or_else(|| PathBuf::from("."), Path::to_owned)
 }
 
-fn room(out: &Path) -> Check {
+/// Compares the disk that the run is predicted to fill with what is free.
+fn room(config: &RunConfig, out: &Path, disk: Option<Disk>) -> Check {
     let (name, folder) = ("room", existing(out));
-    match rustix::fs::statvfs(&folder) {
-        Ok(found) => {
-            let free = found.f_bavail.saturating_mul(found.f_frsize);
-            let text = format!(
-                "{:.1} GiB free at {}",
-                free as f64 / f64::from(1 << 30),
-                folder.display()
-            );
-            if free < ROOM {
-                return Check::bad(name, text, "free at least 1 GiB, or name another --out");
-            }
-            Check::good(name, text)
+    let free = match rustix::fs::statvfs(&folder) {
+        Ok(found) => found.f_bavail.saturating_mul(found.f_frsize),
+        Err(error) => {
+            let found = format!("cannot look at {}: {error}", folder.display());
+            return Check::bad(name, found, "name an --out that can be reached");
         }
-        Err(error) => Check::bad(
-            name,
-            format!("cannot look at {}: {error}", folder.display()),
-            "name an --out that can be reached",
-        ),
+    };
+    let mut found = format!("{} free at {}", size(free), folder.display());
+    let mut needed = 0;
+    if let Some(disk) = &disk {
+        let items = disk.items.iter();
+        let items = items.map(|item| format!("{} {}", item.name, size(item.bytes)));
+        let place = match &config.store {
+            Some(store) => format!("in {store}"),
+            None => {
+                needed = disk.bytes;
+                "at the end".to_owned()
+            }
+        };
+        found = format!(
+            "{found}; about {} {place} after {} updates ({})",
+            size(disk.bytes),
+            grouped(config.learner.steps),
+            items.collect::<Vec<_>>().join(", ")
+        );
     }
+    let mut check = if free < ROOM {
+        Check::bad(name, found, "free at least 1 GiB, or name another --out")
+    } else if needed > free {
+        Check::note(name, found, NARROW)
+    } else {
+        Check::good(name, found)
+    };
+    check.disk = disk;
+    check
 }
 
 /// Checks that the store refuses to create an object that exists: commits rely on it.

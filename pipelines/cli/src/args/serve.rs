@@ -37,8 +37,8 @@ pub(crate) struct ServeArgs {
     #[arg(long = "version", hide = true, num_args = 0..=1, default_missing_value = "", value_parser = no_policy_version)]
     _version: Option<Infallible>,
     /// Learner of a run whose policy is served; the lead if not given.
-    #[arg(long, value_name = "NAME")]
-    pub(crate) learner: Option<vintage_control::Name>,
+    #[arg(long, value_name = "NAME", alias = "learner")]
+    pub(crate) name: Option<vintage_control::Name>,
     /// Name of the model in requests. [default: the folder's name]
     #[arg(long, value_name = "NAME")]
     pub(crate) model_name: Option<String>,

@@ -222,8 +222,8 @@ pub(crate) struct AuditArgs {
     #[arg(value_name = "DIR")]
     pub(crate) folder: Option<PathBuf>,
     /// Learner to audit; all if not given.
-    #[arg(long, value_name = "NAME")]
-    pub(crate) learner: Option<vintage_control::Name>,
+    #[arg(long, value_name = "NAME", alias = "learner")]
+    pub(crate) name: Option<vintage_control::Name>,
     /// Update whose rollouts are listed, counted from 0 as the files of plans/ and results/ are:
     /// update N made version N + 1.
     #[arg(long, value_name = "N", conflicts_with = "rollout")]

@@ -24,7 +24,7 @@ pub(crate) async fn audit(args: &AuditArgs, context: &Context) -> Result<Command
     let scope = AuditRequest {
         config: resolve(&args.config, args.folder.as_deref())?,
         folder: args.folder.clone(),
-        learner: args.learner.clone(),
+        learner: args.name.clone(),
         offline: args.offline,
         deep: args.deep,
         question: update.or(rollout),

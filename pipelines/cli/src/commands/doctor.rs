@@ -48,6 +48,7 @@ fn text(checks: &[Check], itemise: bool) -> String {
         found,
         advice,
         memory,
+        disk: _,
     } in checks
     {
         let verdict = match verdict {

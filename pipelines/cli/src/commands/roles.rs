@@ -1,5 +1,7 @@
 //! `vintage rollout|learn|archive`: one role as a process of its own.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 use serde_json::{Value, json};
 use vintage_config::Resolved;
@@ -7,6 +9,7 @@ use vintage_flow::{
     EndNotice, config_file,
     roles::{self, SettingsOf},
 };
+use vintage_human::{grouped, size};
 use vintage_settings::RunConfig;
 
 use super::Context;
@@ -55,6 +58,26 @@ pub(crate) async fn rollout(args: &RolloutArgs, context: &Context) -> Result<Com
             "waiting_seconds": produced.waiting_seconds,
         }),
         &account,
+        vec![
+            ("producer", produced.producer.clone()),
+            (
+                "published",
+                format!(
+                    "{} groups, {} rollouts, {} tokens",
+                    grouped(produced.groups),
+                    grouped(produced.rows),
+                    grouped(produced.tokens)
+                ),
+            ),
+            ("failed", counts(["group", "groups"], &produced.failed)),
+            (
+                "time",
+                format!(
+                    "{:.1} s sampling, {:.1} s loading weights, {:.1} s without work",
+                    produced.sampling_seconds, produced.loading_seconds, produced.waiting_seconds
+                ),
+            ),
+        ],
     )?;
     Ok(CommandOutcome::Done)
 }
@@ -94,6 +117,11 @@ pub(crate) async fn learn(args: &LearnArgs, context: &Context) -> Result<Command
     drop(events);
     shown.await?;
     let (learned, account) = learned?;
+    let left = match (learned.finished, learned.ended) {
+        (true, _) => String::new(),
+        (false, true) => ", and nothing more to train on".to_owned(),
+        (false, false) => ", not finished: the same command goes on".to_owned(),
+    };
     print(
         context,
         &json!({
@@ -104,6 +132,21 @@ pub(crate) async fn learn(args: &LearnArgs, context: &Context) -> Result<Command
             "ended": learned.ended,
         }),
         &account,
+        vec![
+            ("updates", format!("{}{left}", grouped(learned.version.0))),
+            (
+                "groups",
+                format!(
+                    "{} trained, {} rejected",
+                    grouped(learned.groups_trained),
+                    grouped(learned.groups_rejected)
+                ),
+            ),
+            (
+                "next",
+                format!("`vintage report {0}`, `vintage audit {0}`", out.display()),
+            ),
+        ],
     )?;
     Ok(match context.signals.received() {
         Some(signal) if !learned.finished => CommandOutcome::Interrupted(signal),
@@ -132,46 +175,63 @@ pub(crate) async fn archive(args: &ArchiveArgs, context: &Context) -> Result<Com
             "blocked": archived.blocked,
         }),
         &account,
+        vec![
+            (
+                "archived",
+                format!(
+                    "{} rollouts of {} records in {} files, {}",
+                    grouped(archived.rows),
+                    grouped(archived.messages),
+                    grouped(archived.files),
+                    size(archived.bytes)
+                ),
+            ),
+            (
+                "set aside",
+                format!("{} unreadable records", grouped(archived.quarantined)),
+            ),
+            (
+                "store",
+                counts(["failed try", "failed tries"], &archived.blocked),
+            ),
+        ],
     )?;
     Ok(CommandOutcome::Done)
 }
 
-/// Prints what the role did, and what it waited for in the end.
-fn print(context: &Context, did: &Value, account: &EndNotice) -> Result<()> {
+/// Prints what the role did, and what it waited for in the end: `did` for programs, `lines` for people.
+fn print(
+    context: &Context,
+    did: &Value,
+    account: &EndNotice,
+    mut lines: Vec<(&'static str, String)>,
+) -> Result<()> {
     let mut summary = did.clone();
     if let Some(fields) = summary.as_object_mut() {
-        let said = [
-            ("standstill", json!(account.standstill)),
-            ("warnings", json!(account.warnings)),
-        ];
-        // For people, these are printed only if there is something to say.
-        let of_text = |value: &Value| !(value.is_null() || *value == json!([]));
-        let said = said
-            .into_iter()
-            .filter(|(_, value)| context.output.is_json() || of_text(value));
-        fields.extend(said.map(|(name, value)| (name.to_owned(), value)));
+        fields.insert("standstill".to_owned(), json!(account.standstill));
+        fields.insert("warnings".to_owned(), json!(account.warnings));
     }
-    context.output.print(&summary, |summary| {
-        let fields = summary.as_object().into_iter().flatten();
-        columns(fields.map(|(name, value)| (name.as_str(), plain(value))))
-    })
+    let waited = account.standstill.iter().map(|why| ("stood still", why));
+    let warned = account.warnings.iter().map(|why| ("warning", why));
+    lines.extend(waited.chain(warned).map(|(name, why)| (name, why.clone())));
+    context.output.print(&summary, |_| columns(lines))
 }
 
-fn plain(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Array(lines) => {
-            let lines: Vec<_> = lines.iter().map(plain).collect();
-            lines.join("; ")
-        }
-        Value::Object(map) if map.is_empty() => "none".to_owned(),
-        Value::Object(map) => {
-            let pairs: Vec<_> = map
-                .iter()
-                .map(|(key, value)| format!("{key} {value}"))
-                .collect();
-            pairs.join(", ")
-        }
-        other => other.to_string(),
-    }
+/// Formats counts by reason, such as `3 groups (timeout 2, died 1)`.
+fn counts([one, many]: [&str; 2], by: &BTreeMap<&'static str, u64>) -> String {
+    let all: u64 = by.values().sum();
+    let reasons: Vec<_> = by
+        .iter()
+        .map(|(why, count)| format!("{why} {count}"))
+        .collect();
+    let reasons = if reasons.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", reasons.join(", "))
+    };
+    format!(
+        "{} {}{reasons}",
+        grouped(all),
+        if all == 1 { one } else { many }
+    )
 }

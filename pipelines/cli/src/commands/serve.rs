@@ -10,7 +10,7 @@ use crate::{args::ServeArgs, exit::CommandOutcome};
 pub(crate) async fn serve(args: &ServeArgs, context: &Context) -> Result<CommandOutcome> {
     let options = ServeOptions {
         what: args.what.clone(),
-        learner: args.learner.clone(),
+        learner: args.name.clone(),
         version: args.policy_version.map(PolicyVersion),
         model_name: args.model_name.clone(),
         listen: args.listen,
