@@ -9,8 +9,10 @@
 //! ```
 
 mod measured;
+mod prompt;
 
 pub use measured::Measured;
+pub use prompt::prompt_line;
 
 /// Formats `1234567` as `1,234,567`.
 pub fn grouped(number: u64) -> String {
@@ -66,39 +68,9 @@ pub fn one_line(text: &str, most: usize) -> String {
     format!("{first} … {last}")
 }
 
-/// Formats a prompt as one line of at most `most` characters, without the marks in angle brackets that
-/// chat templates write (`<|im_start|>`, `<start_of_turn>`, `</s>`).
-pub fn prompt_line(prompt: &str, most: usize) -> String {
-    let mut plain = String::with_capacity(prompt.len());
-    let mut rest = prompt;
-    while let Some(open) = rest.find('<') {
-        let (before, mark) = rest.split_at(open);
-        plain.push_str(before);
-        let is_inner = |char: char| char.is_ascii_alphanumeric() || "|_/".contains(char);
-        let end = mark[1..].find(|char| !is_inner(char)).map(|end| end + 1);
-        match end {
-            Some(end) if end > 1 && mark[end..].starts_with('>') => rest = &mark[end + 1..],
-            _ => {
-                plain.push('<');
-                rest = &mark[1..];
-            }
-        }
-    }
-    plain.push_str(rest);
-    one_line(&plain, most)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{duration, grouped, one_line, prompt_line};
-
-    #[test]
-    fn a_prompt_loses_the_marks_of_its_template() {
-        let chat = "<s><|im_start|>user\nIs 1 < 2 and a<b>c?<|im_end|>\n<|im_start|>assistant\n";
-        assert_eq!(prompt_line(chat, 80), "user⏎Is 1 < 2 and ac?⏎assistant");
-        assert_eq!(prompt_line("x<", 80), "x<");
-        assert_eq!(prompt_line("<é> <>", 80), "<é> <>");
-    }
+    use super::{duration, grouped, one_line};
 
     #[test]
     fn a_long_text_keeps_its_beginning_and_its_end_on_one_line() {

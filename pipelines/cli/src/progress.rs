@@ -232,7 +232,10 @@ impl Progress {
             .map(|rate| (steps - done) as f64 / rate);
         // The number of updates done, whereas updates are numbered from 0.
         let mut far = vec![format!("{done}/{steps} updates")];
-        far.extend(rate.map(|rate| format!("{rate:.1} updates/s")));
+        far.extend(rate.map(|rate| match rate {
+            0.1.. => format!("{rate:.1} updates/s"),
+            _ => format!("{:.0} s an update", 1.0 / rate),
+        }));
         far.extend(left.map(|left| format!("{} left", duration(left))));
         let well = self.pace.quality(seconds);
         self.step(&far.join("  "), &well, done, steps, done == steps, now);

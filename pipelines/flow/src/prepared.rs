@@ -71,7 +71,7 @@ impl Question {
                 setting: "rollout.reward.command".to_owned(),
                 reason: format!(
                     "was tried with the first prompt ({}) and its known answer, and gave no \
-                     reward: {why}; `vintage reward test` shows what it answers",
+                     reward (`vintage reward test` shows what it answers): {why}",
                     self.place
                 ),
             })

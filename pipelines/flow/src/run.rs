@@ -75,6 +75,9 @@ async fn run_watched(
     let started = Instant::now();
     let config = &resolved.config;
     refuse_others_learner(config)?;
+    let phase = |text: &str| {
+        let _nobody_listens = events.send(RunEvent::Phase(text.to_owned()));
+    };
     let is_new = !config_file(out).is_file();
     if is_new {
         fetch_missing(config, events, stop).await?;
@@ -83,6 +86,7 @@ async fn run_watched(
     let resolved = &resolved.again()?;
     let config = &resolved.config;
     let checked = if is_new {
+        phase("checking prompts, model and reward");
         Some(preflight::check(config, preflight::Trains::Here).await?)
     } else {
         None
@@ -97,9 +101,6 @@ async fn run_watched(
     let longest = roles::patience(&folder, config.learner.patience_seconds);
     let cancel = stop.clone();
     let folder = folder.patient(Patience { longest, cancel });
-    let phase = |text: &str| {
-        let _nobody_listens = events.send(RunEvent::Phase(text.to_owned()));
-    };
     phase("loading prompts");
     let mut inputs = Prepared::in_folder(checked, config, folder.path())?;
     let given = Given::to_lead(&inputs.task, config)?;

@@ -261,6 +261,9 @@ impl Standstill {
             advice = None;
         }
         let advice = advice.map_or_else(String::new, |advice| format!("; {advice}"));
+        if reasons.is_empty() {
+            return format!("{head} for {time}{advice}");
+        }
         format!("{head} for {time}: {}{advice}", reasons.join("; "))
     }
 }

@@ -131,8 +131,8 @@ pub enum Error {
     },
     /// Command that fails after every allowed restart.
     #[error(
-        "gave up on the {role} `{command}` after {restarts} restarts in a row: {last}; run it by \
-         hand on one line of JSON, or raise {}.max_restarts",
+        "gave up on the {role} `{command}` after {restarts} restarts in a row; run it by hand on one \
+         line of JSON, or raise {}.max_restarts: {last}",
         role.section()
     )]
     CommandGaveUp {

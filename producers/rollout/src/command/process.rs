@@ -168,10 +168,9 @@ impl Process {
         let last = if words.is_empty() {
             "it wrote nothing to standard error".to_owned()
         } else {
-            format!(
-                "its last words: {}",
-                words.iter().cloned().collect::<Vec<_>>().join(" | ")
-            )
+            // A traceback keeps its lines.
+            let lines = words.iter().map(|line| format!("\n    {line}"));
+            format!("its last words:{}", lines.collect::<String>())
         };
         CommandFault {
             reason: FailureReason::Died,

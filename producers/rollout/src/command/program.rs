@@ -19,6 +19,8 @@ pub(crate) struct Program {
     directory: PathBuf,
     /// Restarts since the last answer.
     restarts: u32,
+    /// Fault of the last restart; one that comes again is not told in full again.
+    told: Option<String>,
 }
 
 impl Program {
@@ -39,6 +41,7 @@ impl Program {
             directory: script::directory(&settings),
             settings,
             restarts: 0,
+            told: None,
         })
     }
 
@@ -91,12 +94,16 @@ impl Program {
             });
         }
         self.restarts += 1;
+        let told = self.told.replace(fault.detail.clone());
+        let why = match told.filter(|told| *told == fault.detail) {
+            Some(_) => "the same fault again",
+            None => &fault.detail,
+        };
         tracing::warn!(
             command,
             restart = self.restarts,
             reason = fault.reason.as_str(),
-            "{role} restarts: {}",
-            fault.detail
+            "{role} restarts: {why}"
         );
         Ok(())
     }
