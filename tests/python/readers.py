@@ -134,6 +134,7 @@ def with_bad_rewards(run, page):
         copy = pathlib.Path(folder) / "run"
         shutil.copytree(run / "archive", copy / "archive")
         shutil.copytree(run / "plans", copy / "plans")
+        shutil.copy(run / "uses.parquet", copy)
         path = min((copy / "archive").glob("v1/*/*/p=*/*.parquet"))
         table = pyarrow.parquet.read_table(path, partitioning=None)
         at = table.schema.get_field_index("reward")

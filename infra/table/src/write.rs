@@ -10,6 +10,9 @@ use parquet::{
     file::properties::WriterProperties,
 };
 
+/// Number of rows of a row group.
+const ROWS: usize = 65_536;
+
 /// Parquet file that is written batch by batch, with zstd.
 pub struct ParquetFile<W: Write + Send>(ArrowWriter<W>);
 
@@ -21,6 +24,8 @@ impl<W: Write + Send> ParquetFile<W> {
     pub fn new(to: W, schema: SchemaRef) -> Result<Self, ParquetError> {
         let properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(ZstdLevel::default()))
+            // What is held in memory until it is written.
+            .set_max_row_group_row_count(Some(ROWS))
             .build();
         Ok(Self(ArrowWriter::try_new(to, schema, Some(properties))?))
     }
@@ -52,7 +57,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::Table;
+    use crate::table::Table;
 
     #[test]
     fn what_is_written_is_read() {

@@ -196,16 +196,7 @@ pub(super) const ARROWS: &[(&str, &[&str])] = &[
     (
         "python",
         &[
-            "control",
-            "settings",
-            "trajectory",
-            "store",
-            "model",
-            "m2po",
-            "learner",
-            "archive",
-            "config",
-            "flow",
+            "control", "settings", "store", "model", "m2po", "learner", "archive", "config", "flow",
         ],
     ),
     (
