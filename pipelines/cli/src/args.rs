@@ -18,6 +18,7 @@ mod reward;
 mod samples;
 mod selection;
 mod serve;
+mod staleness;
 mod verbs;
 
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
@@ -40,6 +41,7 @@ pub(crate) use reward::{RewardArgs, RewardCommand, RewardTestArgs};
 pub(crate) use samples::SamplesArgs;
 pub(crate) use selection::SelectionArgs;
 pub(crate) use serve::ServeArgs;
+pub(crate) use staleness::StalenessArgs;
 pub(crate) use verbs::{
     ArchiveArgs, AuditArgs, CompletionsArgs, ConfigCommand, ConfigExplainArgs, ConfigShowArgs,
     DoctorArgs, ExportArgs, InitArgs, LearnArgs, ParityArgs, ReplayArgs, RoleArgs, RolloutArgs,
@@ -131,6 +133,7 @@ pub(crate) enum Verb {
     Weigh(WeighArgs),
     Parity(ParityArgs),
     Mismatch(MismatchArgs),
+    Staleness(StalenessArgs),
     Eval(Box<EvalArgs>),
     Export(ExportArgs),
     Serve(ServeArgs),
