@@ -18,7 +18,7 @@ fn trained(folder: &Path, out: &Path, more: &[&str]) -> Result<()> {
         &*format!("learner.steps={UPDATES}"),
         &*format!("gate.exact={EXACT}"),
         "learner.keep_versions=64",
-        "learner.optimizer.lr=0.01",
+        "learner.optimizer.lr=0.003",
         "rollout.temperature=0.9",
     ];
     for setting in settings.iter().chain(more) {
@@ -72,7 +72,7 @@ fn batches_are_those_that_the_learner_recorded() -> Result<()> {
 
         let old = ages.iter().find(|of| of["age"] == EXACT);
         let old = old.context("the age that was trained")?;
-        let (mut compared, mut masked) = (0, 0);
+        let (mut compared, mut masked, mut trusted) = (0, 0, 0);
         for batch in old["batches"].as_array().context("batches")? {
             let version = number(batch, "version")?;
             // Version 0 sampled for the first updates, too, so that its groups are not one update's.
@@ -88,7 +88,7 @@ fn batches_are_those_that_the_learner_recorded() -> Result<()> {
             for (key, recorded) in [("m2", "m2_before"), ("m2_all", "m2_all"), ("kl", "kl")] {
                 let (found, recorded) = (float(batch, key)?, float(&result, recorded)?);
                 ensure!(
-                    (found - recorded).abs() <= 1e-5 * recorded.abs() + 1e-9,
+                    (found - recorded).abs() <= 1e-5 * recorded.abs() + 1e-6,
                     "{key} of version {version}: {found} and {recorded}"
                 );
             }
@@ -100,9 +100,10 @@ fn batches_are_those_that_the_learner_recorded() -> Result<()> {
             );
             compared += 1;
             masked += found;
+            trusted += number(batch, "trust_tokens")?;
         }
         ensure!(
-            compared >= 10 && masked > 0,
+            compared >= 10 && 0 < masked && masked < trusted,
             "{compared} batches, {masked} masked: {old:#}"
         );
     }

@@ -7,13 +7,19 @@ use vintage_control::AlgorithmName;
 
 use crate::figures::AgeFigures;
 
+/// Share of tokens that M2PO may mask at an age that counts as lightly masked.
+const LIGHT: f64 = 0.01;
+
 /// Answer to how old rollouts may be.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Answer {
     /// Largest age up to which every measured age is inside M2PO's budget: in no batch is M2 above the
     /// threshold, so that nothing is masked. Absent if not even the smallest is.
     pub inside: Option<u64>,
-    /// Smallest measured age beyond, at which M2PO masks tokens; absent if none was measured.
+    /// Largest age up to which M2PO masks at most 1 % of the tokens at every measured age. Absent if
+    /// it masks more at the smallest.
+    pub light: Option<u64>,
+    /// Smallest measured age beyond, at which M2PO masks more; absent if none was measured.
     pub beyond: Option<u64>,
     /// M2PO's threshold on M2.
     pub threshold: f64,
@@ -24,55 +30,75 @@ pub struct Answer {
 /// Returns the answer for a run that trains by `own`, from figures by age. Absent if there are none.
 pub fn answer(figures: &[AgeFigures], threshold: f64, own: AlgorithmName) -> Option<Answer> {
     let (first, last) = (figures.first()?, figures.last()?);
-    let inside = figures
-        .iter()
-        .take_while(|of| masked(of, M2PO) == Some(0.0));
-    let inside = inside.last();
-    let beyond = match inside {
-        Some(inside) => figures.iter().find(|of| of.age > inside.age),
+    let up_to = |most: f64| {
+        let held = figures
+            .iter()
+            .take_while(|of| masked(of, M2PO).is_some_and(|share| share <= most));
+        held.last()
+    };
+    let (inside, light) = (up_to(0.0), up_to(LIGHT));
+    let beyond = match light {
+        Some(light) => figures.iter().find(|of| of.age > light.age),
         None => Some(first),
+    };
+    let oldest = |of: &AgeFigures| {
+        if of.age == last.age {
+            ", the oldest measured,"
+        } else {
+            ""
+        }
     };
     let mut sentence = match inside {
         Some(inside) => {
-            let oldest = if inside.age == last.age {
-                ", the oldest measured,"
-            } else {
-                ""
+            let (who, stay) = match inside.age {
+                0 => ("Fresh rollouts".to_owned(), "alone stay"),
+                _ => (
+                    format!("Rollouts of up to {}{}", updates(inside), oldest(inside)),
+                    "stay",
+                ),
             };
             format!(
-                "Rollouts of up to {}{oldest} stay inside M2PO's budget, which masks nothing (M2 {} of \
-                 {threshold})",
-                updates(inside),
+                "{who} {stay} inside M2PO's budget, which masks nothing (M2 {} of {threshold})",
                 short(inside.m2),
             )
         }
         None => format!(
-            "Even rollouts of {} are outside M2PO's budget (M2 {} of {threshold})",
+            "Even rollouts of {} leave M2PO's budget (M2 {} of {threshold})",
             updates(first),
             short(first.m2),
         ),
     };
-    let shown = beyond.or(inside)?;
-    let mut others = Vec::new();
-    if beyond.is_some() {
-        others.push(format!("it masks {}", percent(masked(shown, M2PO))));
+    if let Some(light) = light.filter(|light| inside.is_none_or(|inside| light.age > inside.age)) {
+        let (age, oldest) = (light.age, oldest(light));
+        let _infallible = write!(
+            sentence,
+            "; up to {age}{oldest} it masks at most 1 % of tokens"
+        );
     }
-    others.push(format!("GRPO's clip {}", percent(masked(shown, GRPO))));
+    let shown = beyond.or(light)?;
+    let mut others = vec![format!("GRPO's clip {}", percent(masked(shown, GRPO)))];
     if own != M2PO && own != GRPO && masked(shown, own).is_some() {
         let name = own.as_str();
         others.push(format!("{name} {}", percent(masked(shown, own))));
     }
-    let at = match (inside, beyond) {
-        (Some(_), Some(beyond)) => format!("at {} ", beyond.age),
-        _ => String::new(),
+    let _infallible = match beyond {
+        Some(beyond) => write!(
+            sentence,
+            "; at {} it masks {}, {}",
+            beyond.age,
+            percent(masked(beyond, M2PO)),
+            others.join(", ")
+        ),
+        None => write!(sentence, "; there {}", others.join(", ")),
     };
-    let _infallible = write!(sentence, "; {at}{} of tokens", others.join(", "));
+    sentence.push_str(" of tokens");
     if inside.is_none() && first.age == 0 {
         sentence.push_str("; a version should agree with itself: `vintage mismatch` finds out why");
     }
     sentence.push('.');
     Some(Answer {
         inside: inside.map(|of| of.age),
+        light: light.map(|of| of.age),
         beyond: beyond.map(|of| of.age),
         threshold,
         sentence,

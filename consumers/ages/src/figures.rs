@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use vintage_control::PolicyVersion;
 
-/// What was found of the groups of one age. Means are over tokens, or rollouts where it says so.
+/// Figures of the groups of one age. Means are over tokens, or rollouts where it says so.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AgeFigures {
     /// Age that is meant, in updates: 0 or a power of two.
@@ -60,7 +60,7 @@ pub struct Discarded {
     pub truncated: Option<f64>,
 }
 
-/// What was found of one batch: groups of one age under one version, as many as an update has.
+/// Figures of one batch: groups of one age under one version, as many as an update has.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct BatchFigures {
     /// Version under which the groups were recomputed.

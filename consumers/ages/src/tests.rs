@@ -174,39 +174,42 @@ fn at(age: u64, m2: f64, masked: f64) -> AgeFigures {
 }
 
 #[test]
-fn the_sentence_names_the_last_age_inside_and_the_first_outside() {
+fn the_sentence_names_the_last_ages_inside_and_the_first_outside() {
     let own = AlgorithmName::M2po;
     let of = |figures: &[AgeFigures], own| answer(figures, 0.04, own).unwrap();
-    let found = of(
-        &[at(0, 0.0, 0.0), at(64, 0.031, 0.0), at(128, 0.05, 0.021)],
-        own,
-    );
-    assert_eq!((found.inside, found.beyond), (Some(64), Some(128)));
+    let ages = |of: &crate::Answer| (of.inside, of.light, of.beyond);
+    let figures = [
+        at(0, 0.0, 0.0),
+        at(64, 0.031, 0.0),
+        at(128, 0.05, 0.01),
+        at(256, 0.06, 0.021),
+    ];
+    let found = of(&figures, own);
+    assert_eq!(ages(&found), (Some(64), Some(128), Some(256)));
     assert_eq!(
         found.sentence,
         "Rollouts of up to 64 updates stay inside M2PO's budget, which masks nothing (M2 0.031 of \
-         0.04); at 128 it masks 2.1 %, GRPO's clip 9.6 % of tokens."
+         0.04); up to 128 it masks at most 1 % of tokens; at 256 it masks 2.1 %, GRPO's clip 9.6 % of \
+         tokens."
     );
     // An age that is inside again, after one that is not, does not count.
-    let found = of(
-        &[at(1, 0.01, 0.0), at(2, 0.05, 0.01), at(4, 0.03, 0.0)],
-        own,
-    );
-    assert_eq!((found.inside, found.beyond), (Some(1), Some(2)));
-    let found = of(&[at(0, 0.0, 0.0), at(1, 0.001, 0.0)], AlgorithmName::Icepop);
-    assert_eq!((found.inside, found.beyond), (Some(1), None));
+    let figures = [at(1, 0.01, 0.0), at(2, 0.05, 0.02), at(4, 0.03, 0.0)];
+    assert_eq!(ages(&of(&figures, own)), (Some(1), Some(1), Some(2)));
+    let found = of(&[at(0, 0.0, 0.0), at(1, 0.05, 0.02)], own);
+    let begins = "Fresh rollouts alone stay inside M2PO's budget";
+    assert!(found.sentence.starts_with(begins), "{}", found.sentence);
+    let figures = [at(0, 0.0, 0.0), at(1, 0.001, 0.0)];
+    let found = of(&figures, AlgorithmName::Icepop);
+    assert_eq!(ages(&found), (Some(1), Some(1), None));
     assert_eq!(
         found.sentence,
         "Rollouts of up to 1 update, the oldest measured, stay inside M2PO's budget, which masks \
-         nothing (M2 0.0010 of 0.04); GRPO's clip 9.6 %, icepop 9.6 % of tokens."
+         nothing (M2 0.0010 of 0.04); there GRPO's clip 9.6 %, icepop 9.6 % of tokens."
     );
     let found = of(&[at(0, 0.2, 0.3)], own);
-    assert_eq!((found.inside, found.beyond), (None, Some(0)));
-    assert!(
-        found.sentence.contains("`vintage mismatch`"),
-        "{}",
-        found.sentence
-    );
+    assert_eq!(ages(&found), (None, None, Some(0)));
+    let ends = "`vintage mismatch` finds out why.";
+    assert!(found.sentence.ends_with(ends), "{}", found.sentence);
     assert_eq!(answer(&[], 0.04, own), None);
 }
 

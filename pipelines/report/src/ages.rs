@@ -327,11 +327,13 @@ mod tests {
     fn a_page_has_the_sentence_a_chart_of_each_kind_and_every_loss() {
         let answer = Answer {
             inside: None,
+            light: None,
             beyond: Some(0),
             threshold: 0.04,
             sentence: "Rollouts <of> all ages.".to_owned(),
         };
-        let ages = [at(0), at(1), at(2), at(4), at(512)];
+        let mut ages = [at(0), at(1), at(2), at(4), at(512)];
+        ages[4].staleness = 500.0;
         let page = AgesPage {
             run: "a<b",
             algorithm: AlgorithmName::Tis,
@@ -345,7 +347,7 @@ mod tests {
         // One band for each age in each chart, and the axis has powers of two.
         assert_eq!(page.matches("class=\"band\"").count(), 20);
         assert!(
-            page.contains("<title>staleness 512\ntrust region 0.051"),
+            page.contains("<title>staleness 500\ntrust region 0.051"),
             "{page}"
         );
         assert!(page.contains(">\n512\n<"), "{page}");
@@ -361,6 +363,7 @@ mod tests {
     fn an_age_alone_is_a_page_too() {
         let answer = Answer {
             inside: Some(1),
+            light: Some(1),
             beyond: None,
             threshold: 0.04,
             sentence: "One.".to_owned(),

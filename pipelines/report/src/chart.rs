@@ -109,6 +109,14 @@ impl Axis {
         }
     }
 
+    /// Returns the range of the axis for values of this range, so that it ends at labels.
+    fn widened(self, values: Range<f64>) -> Range<f64> {
+        match self {
+            Self::Updates | Self::Of(_) => values,
+            Self::Staleness => values.start.floor()..values.end.ceil(),
+        }
+    }
+
     fn write(self, x: f64) -> String {
         match self {
             Self::Updates | Self::Of(_) => number(x),
@@ -174,6 +182,7 @@ impl Curves {
     pub(crate) fn draw(&self, bands: &[Band]) -> Drawn {
         let values = || self.lines.iter().flat_map(|curve| curve.points.iter());
         let x = extent(values().map(|point| point.0)).unwrap_or(0.0..1.0);
+        let x = self.axis.widened(x);
         let heights = values()
             .map(|point| point.1)
             .chain(self.reach.iter().copied());
