@@ -48,7 +48,7 @@ pub struct StalenessRequest {
     pub page: Option<PathBuf>,
 }
 
-/// How far a run's versions are from the rollouts of its archive, by staleness.
+/// Distance of a run's versions from the rollouts of its archive, by staleness.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct StalenessReport {
     /// Policy that sampled and was trained.
