@@ -88,7 +88,7 @@ impl AgesPage<'_> {
                      line is M2PO's budget τ = {threshold}."
                 ),
                 (Unit::Number, Some(threshold)),
-                vec![
+                &[
                     (Ink::First, "trust region", Box::new(|of| Some(of.m2))),
                     (Ink::Second, "all tokens", Box::new(|of| Some(of.m2_all))),
                 ],
@@ -97,21 +97,21 @@ impl AgesPage<'_> {
                 "Tokens without gradient",
                 "Share of tokens that a loss masks or clips.",
                 (Unit::Share, None),
-                INKS.into_iter()
+                &INKS.into_iter()
                     .zip(losses)
                     .map(|(ink, loss)| -> Line<'_> {
                         let name = loss.as_str();
                         let share = move |of: &AgeFigures| Some(of.losses.get(name)?.masked);
                         (ink, name, Box::new(share))
                     })
-                    .collect(),
+                    .collect::<Vec<_>>(),
             )?,
             self.figure(
                 "Effective share",
                 "Effective sample size over the number of samples, by the ratios of tokens and of whole \
                  rollouts.",
                 (Unit::Share, None),
-                vec![
+                &[
                     (Ink::First, "tokens", Box::new(|of| Some(of.effective_tokens))),
                     (Ink::Second, "rollouts", Box::new(|of| Some(of.effective_rollouts))),
                 ],
@@ -120,7 +120,7 @@ impl AgesPage<'_> {
                 "Tails of the ratio",
                 "Share of tokens whose ratio is beyond a factor, above or below 1.",
                 (Unit::Share, None),
-                vec![
+                &[
                     (Ink::First, "beyond 1.1", Box::new(|of| Some(of.beyond_tenth))),
                     (Ink::Second, "beyond 2", Box::new(|of| Some(of.beyond_double))),
                 ],
@@ -145,7 +145,7 @@ impl AgesPage<'_> {
         title: &str,
         note: &str,
         (unit, rule): (Unit, Option<f64>),
-        lines: Vec<Line<'_>>,
+        lines: &[Line<'_>],
     ) -> Result<Figure> {
         let points = |value: &dyn Fn(&AgeFigures) -> Option<f64>| -> Points {
             let at = |of: &AgeFigures| Some((staleness_at(of.staleness), value(of)?));
@@ -166,7 +166,7 @@ impl AgesPage<'_> {
                 })
                 .collect(),
         };
-        let svg = drawn(title, curves.draw(&self.bands(unit, &lines)))?;
+        let svg = drawn(title, curves.draw(&self.bands(unit, lines)))?;
         let mut legend: Vec<_> = lines
             .iter()
             .map(|(ink, name, _)| (*ink, (*name).to_owned()))
