@@ -26,6 +26,10 @@ const PURE: &[(&str, &[&str])] = &[
     ("settings", &["vintage-control", "jiff", "serde"]),
     ("m2po", &["thiserror"]),
     (
+        "ages",
+        &["serde", "thiserror", "vintage-control", "vintage-m2po"],
+    ),
+    (
         "curate",
         &["rand_chacha", "serde", "thiserror", "vintage-control"],
     ),

@@ -50,6 +50,7 @@ mod serve;
 mod sink;
 mod sites;
 mod small;
+mod staleness;
 mod standstill;
 mod wiring;
 mod zombie;

@@ -77,6 +77,7 @@ pub use memory::{Memory, MemoryUse};
 pub use outlet::{LearnerEvent, LearnerProgress, Outlet, Waiting};
 pub use pack::{Joined, PackedBatch, PackedRow, PackedSpan, micro_batches};
 pub use replay::{Mismatch, Recording, Replayed, replay};
+pub use rule::{baseline, rule};
 pub use settings::LearnerSettings;
 pub use source::{
     Durability, DurableLog, Incoming, Inputs, Leader, LogSource, NoOtherPolicies, OtherPolicies,

@@ -48,6 +48,7 @@ mod tally;
 pub use cause::Cause;
 pub use measurement::Measurement;
 pub use row::{Incomparable, Limits, Row};
+pub use score::recompute;
 
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,15 @@ use crate::row::Row;
 /// bounds the memory of the activations.
 const TOKENS: usize = 4096;
 
+/// Returns the log-prob of every completion token of each row under `decoder`, at the temperature of
+/// those that the engine reported.
+///
+/// # Errors
+/// A row that the model does not take.
+pub fn recompute(decoder: &Decoder, rows: &[&Row]) -> Result<Vec<Vec<f32>>> {
+    score(decoder, rows, Row::reported_temperature)
+}
+
 /// Returns the log-prob of every completion token of each row, at the temperature that
 /// `temperature` gives for the row.
 pub(crate) fn score(

@@ -18,6 +18,7 @@ mod reward;
 mod samples;
 mod selection;
 mod serve;
+mod staleness;
 mod uses;
 mod verbs;
 
@@ -41,6 +42,7 @@ pub(crate) use reward::{RewardArgs, RewardCommand, RewardTestArgs};
 pub(crate) use samples::SamplesArgs;
 pub(crate) use selection::SelectionArgs;
 pub(crate) use serve::ServeArgs;
+pub(crate) use staleness::StalenessArgs;
 pub(crate) use uses::UsesArgs;
 pub(crate) use verbs::{
     ArchiveArgs, AuditArgs, CompletionsArgs, ConfigCommand, ConfigExplainArgs, ConfigShowArgs,
@@ -133,6 +135,7 @@ pub(crate) enum Verb {
     Weigh(WeighArgs),
     Parity(ParityArgs),
     Mismatch(MismatchArgs),
+    Staleness(StalenessArgs),
     Eval(Box<EvalArgs>),
     Export(ExportArgs),
     Serve(ServeArgs),

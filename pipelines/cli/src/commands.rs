@@ -21,6 +21,7 @@ mod roles;
 mod run;
 mod samples;
 mod serve;
+mod staleness;
 mod topics;
 mod uses;
 mod weigh;
@@ -78,6 +79,7 @@ pub(crate) async fn execute(verb: Verb, context: &Context) -> Result<CommandOutc
         Verb::Weigh(args) => weigh_file(&args, context),
         Verb::Parity(args) => parity::parity(&args, context).await,
         Verb::Mismatch(args) => mismatch::mismatch(&args, context).await,
+        Verb::Staleness(args) => staleness::staleness(&args, context).await,
         Verb::Eval(args) => eval::eval(&args, context).await,
         Verb::Export(args) => export::export(&args, context).await,
         Verb::Serve(args) => serve::serve(&args, context).await,

@@ -60,6 +60,7 @@ fn needs(verb: &Verb) -> Needs {
         Verb::Weigh(_)
         | Verb::Parity(_)
         | Verb::Mismatch(_)
+        | Verb::Staleness(_)
         | Verb::Eval(_)
         | Verb::Export(_)
         | Verb::Report(_)

@@ -156,6 +156,10 @@ impl Progress {
                 let far = format!("version {version}: {done}/{prompts} prompts answered");
                 self.step(&far, "", *done, *prompts, done == prompts, now);
             }
+            RunEvent::Recomputed { version, done, of } => {
+                let far = format!("version {version}: {done}/{of} groups recomputed");
+                self.step(&far, "", *done, *of, done == of, now);
+            }
             RunEvent::Republished { records, of } => {
                 let far = format!("read {records}/{of} records");
                 self.step(&far, "", *records, *of, records == of, now);

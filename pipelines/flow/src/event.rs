@@ -70,6 +70,15 @@ pub enum RunEvent {
         /// Number of prompts.
         prompts: u64,
     },
+    /// Progress of a measurement by staleness.
+    Recomputed {
+        /// Version under which groups are recomputed.
+        version: PolicyVersion,
+        /// Groups recomputed so far, under all versions.
+        done: u64,
+        /// Number of groups, each counted once for every version.
+        of: u64,
+    },
     /// Result of a version's evaluation.
     Evaluated {
         /// Values and number of prompts.

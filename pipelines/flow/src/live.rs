@@ -109,6 +109,7 @@ impl Live {
             | RunEvent::Republished { .. }
             | RunEvent::Evaluating { .. }
             | RunEvent::Examined { .. }
+            | RunEvent::Recomputed { .. }
             | RunEvent::Announced { .. }
             | RunEvent::Standstill(_) => {}
         }

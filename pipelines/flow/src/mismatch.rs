@@ -7,18 +7,17 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::Serialize;
 use vintage_control::{EngineMismatch, Name, PolicyVersion};
-use vintage_mismatch::{Incomparable, Limits, Measurement, Row};
-use vintage_model::{Compute, Decoder, ModelFolder};
+use vintage_mismatch::{Incomparable, Measurement, Row};
 use vintage_store::Weights;
 use vintage_trajectory::{Headers, Rows};
 
 use self::draw::Draw;
 use crate::{
     archive_source::archive_of_run,
+    decoders::{Decoders, blocking},
     error::{Error, Result},
     folder::open_store,
     learner_of::learner_of,
-    version_zero::companions,
 };
 
 /// Rollouts to recompute.
@@ -102,12 +101,12 @@ pub async fn mismatch(request: &MismatchRequest) -> Result<MismatchReport> {
     let (reader, _) = archive_of_run(&config, &store, true).await?;
     let weights = Weights::new(store, policy.clone());
     let there = weights.versions().await?;
-    let model = Model::open(&weights, config.learner.compute).await?;
+    let decoders = Decoders::open(&weights, config.learner.compute).await?;
     let tolerance = request
         .tolerance
         .unwrap_or(config.learner.mismatch.tolerance);
 
-    let limits = model.limits();
+    let limits = decoders.limits();
     let take = |headers: &Headers, rows: &Rows, row: usize| {
         if headers.policy != policy.as_str() {
             return Err("of another policy");
@@ -144,7 +143,7 @@ pub async fn mismatch(request: &MismatchRequest) -> Result<MismatchReport> {
     let mut measurement = Measurement::new(rows.map(|drawn| drawn.row).collect());
     for version in measurement.versions() {
         if there.contains(&version) {
-            let decoder = model.decoder(version).await?;
+            let decoder = decoders.decoder(version).await?;
             measurement = blocking(move || {
                 measurement.score(version, &decoder)?;
                 Ok(measurement)
@@ -159,7 +158,7 @@ pub async fn mismatch(request: &MismatchRequest) -> Result<MismatchReport> {
         let cause = if mismatch.mean > tolerance {
             let mut suspects = Vec::new();
             for version in measurement.suspects(&mismatch.engine, &there) {
-                suspects.push((version, model.decoder(version).await?));
+                suspects.push((version, decoders.decoder(version).await?));
             }
             let (engine, of) = (mismatch.engine.clone(), measurement.clone());
             let cause = blocking(move || Ok(of.explain(&engine, &suspects)?)).await?;
@@ -190,55 +189,4 @@ pub async fn mismatch(request: &MismatchRequest) -> Result<MismatchReport> {
         engines: measured,
         left_out,
     })
-}
-
-/// Versions of a policy, as published.
-struct Model<'a> {
-    weights: &'a Weights,
-    files: Vec<(&'static str, bytes::Bytes)>,
-    limits: Limits,
-    compute: Compute,
-}
-
-impl<'a> Model<'a> {
-    async fn open(weights: &'a Weights, precision: vintage_control::Precision) -> Result<Self> {
-        let files = companions(weights).await?;
-        let config = ModelFolder::from_files_without_weights(&files)?.config;
-        Ok(Self {
-            weights,
-            limits: Limits {
-                context: config.max_position_embeddings,
-                vocabulary: config.vocab_size,
-            },
-            files,
-            compute: Compute {
-                precision,
-                recompute: false,
-            },
-        })
-    }
-
-    fn limits(&self) -> Limits {
-        self.limits
-    }
-
-    async fn decoder(&self, version: PolicyVersion) -> Result<Decoder> {
-        let bytes = self.weights.fetch(version).await?;
-        let (files, compute) = (self.files.clone(), self.compute);
-        blocking(move || {
-            let folder = ModelFolder::from_files(&files, &bytes)?;
-            let mut decoder = Decoder::new(folder.config, folder.params)?;
-            decoder.set_compute(compute);
-            Ok(decoder)
-        })
-        .await
-    }
-}
-
-async fn blocking<T: Send + 'static>(
-    job: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    tokio::task::spawn_blocking(job)
-        .await
-        .map_err(|panic| Error::Bug(panic.to_string()))?
 }

@@ -112,6 +112,7 @@ impl Standstill {
             RunEvent::WarmStart { .. }
             | RunEvent::Replayed { .. }
             | RunEvent::Examined { .. }
+            | RunEvent::Recomputed { .. }
             | RunEvent::Republished { .. } => self.progressed(now),
             RunEvent::Evaluating { version, prompts } => {
                 let what = format!("evaluating version {version} on {prompts} prompts");

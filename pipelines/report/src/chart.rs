@@ -81,12 +81,65 @@ pub(crate) enum Look {
     Pale,
 }
 
-/// Label of the horizontal axis: updates are numbered as in the names of their files.
-const UPDATE: &str = "update, from 0";
+/// Horizontal axis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Axis {
+    /// Updates, numbered as in the names of their files.
+    Updates,
+    /// Staleness in updates, as [`staleness_at`] places it.
+    Staleness,
+    /// Plain numbers of what the label names.
+    Of(&'static str),
+}
 
-/// Chart of curves over updates.
+impl Axis {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Updates => "update, from 0",
+            Self::Staleness => "staleness, updates",
+            Self::Of(label) => label,
+        }
+    }
+
+    /// Maximum number of labels for an axis that reaches to `end`.
+    fn labels(self, end: f64) -> usize {
+        match self {
+            Self::Updates | Self::Of(_) => 6,
+            Self::Staleness => end as usize + 1,
+        }
+    }
+
+    /// Returns the range of the axis for values of this range, so that it ends at labels.
+    fn widened(self, values: Range<f64>) -> Range<f64> {
+        match self {
+            Self::Updates | Self::Of(_) => values,
+            Self::Staleness => values.start.floor()..values.end.ceil(),
+        }
+    }
+
+    fn write(self, x: f64) -> String {
+        match self {
+            Self::Updates | Self::Of(_) => number(x),
+            Self::Staleness if x < 0.5 => "0".to_owned(),
+            Self::Staleness => number((x - 1.0).exp2().round()),
+        }
+    }
+}
+
+/// Returns the place of a staleness on a logarithmic axis: 0, then 1, 2, 4, 8 and so on at equal
+/// distances.
+pub(crate) fn staleness_at(staleness: f64) -> f64 {
+    if staleness < 1.0 {
+        staleness
+    } else {
+        1.0 + staleness.log2()
+    }
+}
+
+/// Chart of curves.
 #[derive(Debug, Clone)]
 pub(crate) struct Curves {
+    pub(crate) axis: Axis,
     pub(crate) unit: Unit,
     pub(crate) log: bool,
     /// Values that the vertical axis must include besides those of the curves.
@@ -129,6 +182,7 @@ impl Curves {
     pub(crate) fn draw(&self, bands: &[Band]) -> Drawn {
         let values = || self.lines.iter().flat_map(|curve| curve.points.iter());
         let x = extent(values().map(|point| point.0)).unwrap_or(0.0..1.0);
+        let x = self.axis.widened(x);
         let heights = values()
             .map(|point| point.1)
             .chain(self.reach.iter().copied());
@@ -140,7 +194,7 @@ impl Curves {
             // The tick at 0 is a sum of steps, with a rounding error.
             let rounding = 1e-9 * (y.end - y.start);
             let label = |y: f64| self.unit.write(if y.abs() < rounding { 0.0 } else { y });
-            return frame(UPDATE, x, y, (5, &label), bands, |chart| {
+            return frame(self.axis, x, y, (5, &label), bands, |chart| {
                 self.onto(chart, Some)
             });
         }
@@ -154,7 +208,7 @@ impl Curves {
             5
         };
         let place = |y: f64| (y > 0.0).then(|| y.log10().max(floor));
-        frame(UPDATE, x, y, (labels, &label), bands, |chart| {
+        frame(self.axis, x, y, (labels, &label), bands, |chart| {
             self.onto(chart, place)
         })
     }
@@ -198,7 +252,7 @@ impl Shares {
     pub(crate) fn draw(&self, bands: &[Band]) -> Drawn {
         let x = extent(self.x.iter().copied()).unwrap_or(0.0..1.0);
         frame(
-            UPDATE,
+            Axis::Updates,
             x,
             0.0..1.0,
             (5, &|y| Unit::Share.write(y)),
@@ -233,7 +287,7 @@ impl Bars {
         let y = 0.0..if top > 0.0 { 1.06 * top } else { 1.0 };
         let gap = 0.08;
         let label = |y| self.unit.write(y);
-        frame(self.x_label, x, y, (5, &label), bands, |chart| {
+        frame(Axis::Of(self.x_label), x, y, (5, &label), bands, |chart| {
             chart.draw_series(self.shown.iter().map(|bar| {
                 let inset = gap * (bar.end - bar.start);
                 let corners = [(bar.start + inset, 0.0), (bar.end - inset, bar.height)];
@@ -249,7 +303,7 @@ type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64
 /// Draws axes and grid, and `series` on top. The tuple gives the maximum number of labels on the
 /// vertical axis and their format.
 fn frame(
-    x_label: &str,
+    axis: Axis,
     x: Range<f64>,
     y: Range<f64>,
     (y_labels, y_label): (usize, &dyn Fn(f64) -> String),
@@ -257,6 +311,7 @@ fn frame(
     series: impl FnOnce(&mut Chart<'_, '_>) -> Result<(), Failed>,
 ) -> Drawn {
     let mut svg = String::new();
+    let labels = axis.labels(x.end);
     let over = {
         let area = SVGBackend::with_string(&mut svg, (WIDTH, HEIGHT)).into_drawing_area();
         let mut chart = ChartBuilder::on(&area)
@@ -272,19 +327,19 @@ fn frame(
         chart
             .configure_mesh()
             .disable_x_mesh()
-            .x_labels(6)
+            .x_labels(labels)
             .y_labels(y_labels)
             .light_line_style(TRANSPARENT)
             .bold_line_style(Ink::Grid.placeholder())
             .axis_style(Ink::Grid.placeholder())
             .label_style(label.clone())
-            .x_label_formatter(&|value| number(*value))
+            .x_label_formatter(&|value| axis.write(*value))
             .y_label_formatter(&|value| y_label(*value))
             .draw()?;
         series(&mut chart)?;
         let below = label.pos(Pos::new(HPos::Right, VPos::Bottom));
         let corner = (WIDTH as i32 - 14, HEIGHT as i32 - 2);
-        area.draw(&Text::new(x_label.to_owned(), corner, below))?;
+        area.draw(&Text::new(axis.label().to_owned(), corner, below))?;
         area.present()?;
         let (_, vertical) = chart.plotting_area().get_pixel_range();
         let floor = chart.y_range().start;

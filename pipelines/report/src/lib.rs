@@ -28,6 +28,7 @@
 //! # }
 //! ```
 
+mod ages;
 mod before_after;
 mod chart;
 mod compare;
@@ -63,6 +64,7 @@ use vintage_store::Store;
 
 use self::record::RunRecord;
 pub use self::{
+    ages::AgesPage,
     contender::Contender,
     error::{Error, Result},
     fairness::{Amount, Compared, Distribution, ProducerFigures, Producers, bias::Bias},

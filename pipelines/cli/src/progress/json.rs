@@ -67,6 +67,11 @@ enum Line<'a> {
         done: u64,
         of: u64,
     },
+    Recomputed {
+        version: PolicyVersion,
+        done: u64,
+        of: u64,
+    },
     Standstill {
         text: &'a str,
     },
@@ -135,6 +140,11 @@ fn line(event: &RunEvent) -> Option<Line<'_>> {
             version: *version,
             done: *done,
             of: *prompts,
+        },
+        RunEvent::Recomputed { version, done, of } => Line::Recomputed {
+            version: *version,
+            done: *done,
+            of: *of,
         },
         RunEvent::Standstill(text) => Line::Standstill { text },
         RunEvent::Warning(text) => Line::Warning { text },
