@@ -82,11 +82,12 @@ pub(crate) enum Look {
 }
 
 /// Label of the horizontal axis: updates are numbered as in the names of their files.
-const UPDATE: &str = "update, from 0";
+pub(crate) const UPDATE: &str = "update, from 0";
 
-/// Chart of curves over updates.
+/// Chart of curves, over updates for most.
 #[derive(Debug, Clone)]
 pub(crate) struct Curves {
+    pub(crate) x_label: &'static str,
     pub(crate) unit: Unit,
     pub(crate) log: bool,
     /// Values that the vertical axis must include besides those of the curves.
@@ -140,7 +141,7 @@ impl Curves {
             // The tick at 0 is a sum of steps, with a rounding error.
             let rounding = 1e-9 * (y.end - y.start);
             let label = |y: f64| self.unit.write(if y.abs() < rounding { 0.0 } else { y });
-            return frame(UPDATE, x, y, (5, &label), bands, |chart| {
+            return frame(self.x_label, x, y, (5, &label), bands, |chart| {
                 self.onto(chart, Some)
             });
         }
@@ -154,7 +155,7 @@ impl Curves {
             5
         };
         let place = |y: f64| (y > 0.0).then(|| y.log10().max(floor));
-        frame(UPDATE, x, y, (labels, &label), bands, |chart| {
+        frame(self.x_label, x, y, (labels, &label), bands, |chart| {
             self.onto(chart, place)
         })
     }

@@ -6,7 +6,7 @@ use vintage_control::UpdateResult;
 
 use crate::error::{Error, Result};
 use crate::{
-    chart::{Bar, Bars, Curve, Curves, Look, Shares, Unit},
+    chart::{Bar, Bars, Curve, Curves, Look, Shares, UPDATE, Unit},
     held_out::accuracy,
     hover,
     ink::Ink,
@@ -141,6 +141,7 @@ pub(crate) fn curves(
         lines,
         "update",
         &Curves {
+            x_label: UPDATE,
             unit,
             log: false,
             reach: vec![0.0],
@@ -221,6 +222,7 @@ fn second_moment(before: &Points, after: &Points, tau: Option<f64>, m2po: bool) 
     });
     let rule = tau.filter(|_| m2po);
     let curves = Curves {
+        x_label: UPDATE,
         unit: Unit::Number,
         log: high > 30.0 * low,
         reach: Vec::new(),
@@ -294,6 +296,7 @@ fn staleness_over_updates(mean: &Points, max: &Points, age: Age) -> Result<Figur
         look: Look::Line,
     };
     let curves = Curves {
+        x_label: UPDATE,
         unit: Unit::Number,
         log: false,
         reach: vec![0.0],
@@ -383,6 +386,7 @@ fn throughput(
         look: Look::Line,
     };
     let curves = Curves {
+        x_label: UPDATE,
         unit: Unit::Number,
         log: false,
         reach: vec![0.0],

@@ -5,7 +5,7 @@ use vintage_control::EvaluationResult;
 use vintage_human::Measured;
 
 use crate::{
-    chart::{Curve, Curves, Look, Unit},
+    chart::{Curve, Curves, Look, UPDATE, Unit},
     error::Result,
     figures::{Figure, figure},
     ink::Ink,
@@ -109,6 +109,7 @@ pub(crate) fn evaluations(
         Measured::MeanReward => (Unit::Number, vec![0.0]),
     };
     let curves = Curves {
+        x_label: UPDATE,
         unit,
         log: false,
         reach,
