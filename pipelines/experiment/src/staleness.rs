@@ -39,7 +39,7 @@ mod report;
 mod text;
 
 pub use self::{
-    course::{Evaluated, Figures, Reached, STRETCH, State, Stretch, Trial},
+    course::{Evaluated, Figures, Reached, STRETCH, State, Stretch, Trial, above_rounding},
     grid::{Arm, Grid, Loss},
     report::{Cell, Contrast, Means, Report, Spread},
 };

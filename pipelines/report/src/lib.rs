@@ -70,7 +70,7 @@ pub use self::{
     held_out::{HeldOut, held_out_texts},
     page::STYLE,
     runs::{ComparedRun, WrittenComparison, compare},
-    sheet::{Across, Drawing, Line, Part, RunCourse, Sheet, Table, read_course},
+    sheet::{Across, Drawing, Line, Part, RunCourse, Scale, Sheet, Table, read_course},
     summary::{SUMMARY_FILE, read_summary},
 };
 

@@ -68,8 +68,8 @@ pub struct Drawing {
     pub note: String,
     /// Horizontal axis.
     pub across: Across,
-    /// True if values are shares, written in percent, on an axis from 0 to 1.
-    pub are_shares: bool,
+    /// Vertical axis.
+    pub scale: Scale,
     /// Lines, each in a colour of its own: at most [`Drawing::MOST`], further ones are left out.
     pub lines: Vec<Line>,
 }
@@ -83,6 +83,17 @@ pub enum Across {
     Updates,
     /// Staleness in updates.
     Staleness,
+}
+
+/// What a vertical axis measures; all begin at 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scale {
+    /// Shares on an axis up to 100 %.
+    Whole,
+    /// Shares, written in percent.
+    Share,
+    /// Plain numbers.
+    Number,
 }
 
 /// Line of a chart.
@@ -123,16 +134,14 @@ impl Drawing {
         let front = inked().map(|(ink, line)| curve(ink, &line.points, look));
         let curves = Curves {
             x_label,
-            unit: if self.are_shares {
-                Unit::Share
-            } else {
-                Unit::Number
+            unit: match self.scale {
+                Scale::Whole | Scale::Share => Unit::Share,
+                Scale::Number => Unit::Number,
             },
             log: false,
-            reach: if self.are_shares {
-                vec![0.0, 1.0]
-            } else {
-                vec![0.0]
+            reach: match self.scale {
+                Scale::Whole => vec![0.0, 1.0],
+                Scale::Share | Scale::Number => vec![0.0],
             },
             rule: None,
             lines: behind.chain(front).collect(),
@@ -247,7 +256,7 @@ pub async fn read_course(folder: &Path, store: &Store) -> Result<RunCourse> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Across, Drawing, Line, Part, Sheet, Table};
+    use super::{Across, Drawing, Line, Part, Scale, Sheet, Table};
 
     fn drawing(lines: usize) -> Drawing {
         let line = |at: usize| Line {
@@ -259,7 +268,7 @@ mod tests {
             title: "Sampled".to_owned(),
             note: "Shares.".to_owned(),
             across: Across::Versions,
-            are_shares: true,
+            scale: Scale::Whole,
             lines: (1..=lines).map(line).collect(),
         }
     }

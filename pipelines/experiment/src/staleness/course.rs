@@ -271,3 +271,8 @@ pub(super) fn mean(numbers: impl Iterator<Item = f64>) -> f64 {
     }
     sum / count.max(1) as f64
 }
+
+/// Returns a second moment, or 0 for one that is the rounding of two log-probs in f32.
+pub fn above_rounding(moment: f64) -> f64 {
+    if moment < 1e-9 { 0.0 } else { moment }
+}

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{
-    course::State,
+    course::{State, above_rounding},
     report::{Cell, Contrast, Report, Spread},
 };
 
@@ -45,15 +45,12 @@ impl Report {
         };
         format!(
             "Accuracy in % on {} held-out prompts: mean of the last four evaluations; area: mean of all. \
-             {} updates a run, {tuning}; {seeds}. {}, {} failed, {} not finished.",
+             {} updates a run, {tuning}; {seeds}. {} of {} runs finished, {} failed.",
             self.prompts,
             grid.updates,
-            match self.finished {
-                1 => "1 run".to_owned(),
-                runs => format!("{runs} runs"),
-            },
+            self.finished,
+            self.trials.len(),
             self.failed,
-            self.unfinished,
         )
     }
 
@@ -168,7 +165,7 @@ fn with_interval(spread: Spread, number: impl Fn(f64) -> String) -> String {
 
 /// Formats a second moment with two digits that count.
 fn small(moment: f64) -> String {
-    match moment {
+    match above_rounding(moment) {
         0.0 => "0".to_owned(),
         0.1.. => format!("{moment:.2}"),
         0.001.. => format!("{moment:.4}"),

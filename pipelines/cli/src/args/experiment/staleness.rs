@@ -74,24 +74,24 @@ pub(crate) struct StalenessArgs {
     set: Vec<String>,
 }
 
-/// Settings that the experiment gives its runs, which --set may not change, and what does.
+/// Settings that the experiment gives its runs itself, which --set may not change, and how or why.
 const TAKEN: [(&str, &str); 11] = [
-    ("algorithm", "--losses"),
-    ("gate.exact", "--staleness"),
-    ("seed", "--first-seed and --seeds"),
-    ("prompts.task", "--task"),
-    ("learner.steps", "--updates"),
-    ("learner.optimizer.lr", "--lr"),
+    ("algorithm", "by --losses"),
+    ("gate.exact", "by --staleness"),
+    ("seed", "by --first-seed and --seeds"),
+    ("prompts.task", "by --task"),
+    ("learner.steps", "by --updates"),
+    ("learner.optimizer.lr", "by --lr"),
     (
         "learner.publish_every",
-        "nothing: exact staleness needs every version",
+        "because exact staleness needs every version",
     ),
-    ("learner.keep_versions", "--staleness"),
-    ("broker", "nothing: each run has an embedded one"),
-    ("store", "nothing: each run has its folder"),
+    ("learner.keep_versions", "by --staleness"),
+    ("broker", "because each run has an embedded one"),
+    ("store", "because each run has its folder"),
     (
         "metrics.listen",
-        "nothing: runs at a time cannot share a port",
+        "because runs at a time cannot share a port",
     ),
 ];
 
@@ -199,7 +199,7 @@ impl StalenessArgs {
         idle.map(AlgorithmName::as_str).collect()
     }
 
-    /// Returns the first setting that --set may not change, with what does.
+    /// Returns the first value of --set that is the experiment's own, with how or why it is given.
     pub(crate) fn taken(&self) -> Option<(&'static str, &'static str)> {
         let keys = || self.set.iter().filter_map(|text| text.split_once('='));
         let is_set = |name: &str| keys().any(|(key, _)| key.trim() == name);
@@ -300,7 +300,7 @@ mod tests {
         assert_eq!(config.learner.keep_versions, 65);
         assert_eq!((config.evaluation.prompts, config.learner.steps), (64, 400));
         let taken = parse("--set seed=3").expect("arguments").taken();
-        assert_eq!(taken, Some(("seed", "--first-seed and --seeds")));
+        assert_eq!(taken, Some(("seed", "by --first-seed and --seeds")));
     }
 
     #[test]

@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
-/// Seconds of a warm start on one core of a Xeon with AVX-512 (`docs/staleness.md` has the measurement).
+/// Seconds of a warm start on one core of a Xeon with AVX-512; `docs/staleness.md` has the time of whole runs.
 const WARM_START: f64 = 20.0;
 /// Seconds of an update of the built-in task, sampling, recording and its share of evaluations included, on the
 /// same core.
-const UPDATE: f64 = 0.06;
+const UPDATE: f64 = 0.065;
 /// Updates of the first run after which its pace is told.
 const ENOUGH: u64 = 40;
 /// Megabytes of a run without its versions: archive, plans, results, checkpoints.
 const RUN: f64 = 10.0;
+/// Versions that are kept beside those of the staleness: version 0, those of checkpoints and evaluations.
+const KEPT: u64 = 16;
 /// Megabytes of a version of the tiny decoder.
 const VERSION: f64 = 0.42;
 
@@ -76,7 +78,7 @@ impl Pace {
     pub(super) fn basis(&self) -> &'static str {
         match (self.finished.1, self.expected) {
             (0, None) => {
-                "judged by an idle Xeon core; by this machine when the first run is on its way"
+                "guessed from an idle Xeon core (told again when the first run is on its way)"
             }
             (0, Some(_)) => "by the pace of the first run",
             _ => "by the runs that are done",
@@ -85,7 +87,7 @@ impl Pace {
 
     /// Returns the megabytes that the folder of a run takes.
     pub(super) fn megabytes(&self, staleness: u64) -> f64 {
-        let versions = staleness.min(self.updates).saturating_add(2);
+        let versions = staleness.min(self.updates).saturating_add(KEPT);
         RUN + 0.03 * self.updates as f64 + VERSION * versions as f64
     }
 }

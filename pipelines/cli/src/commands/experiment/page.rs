@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use vintage_control::AlgorithmName;
-use vintage_experiment::staleness::{Contrast, Evaluated, Report, Stretch, Trial};
-use vintage_report::{Across, Drawing, Line, Part, Sheet, Table};
+use vintage_experiment::staleness::{
+    Contrast, Evaluated, Means, Report, Stretch, Trial, above_rounding,
+};
+use vintage_report::{Across, Drawing, Line, Part, Scale, Sheet, Table};
 
 use crate::args::StalenessArgs;
 
@@ -31,9 +33,10 @@ fn sheet(report: &Report, args: &StalenessArgs) -> Sheet {
         parts.push(Part::Table(contrasts(report)));
     }
     for part in losses.chunks(Drawing::MOST) {
-        let names = match losses.len() > Drawing::MOST {
-            true => format!(": {}", names(part)),
-            false => String::new(),
+        let names = if losses.len() > Drawing::MOST {
+            format!(": {}", names(part))
+        } else {
+            String::new()
         };
         parts.push(Part::Charts {
             heading: format!("By staleness{names}"),
@@ -67,14 +70,17 @@ fn names(losses: &[AlgorithmName]) -> String {
 fn table(report: &Report) -> Table {
     let mut text = vec![
         report.caption(),
-        "Every batch of a run was sampled as many updates ago as its staleness says; the first updates, as \
+        "Every batch of a run was sampled as many updates before as its staleness says; the first updates, as \
          many as the staleness, train on what version 0 sampled. All runs of a seed have the same prompts \
-         and begin from the same version 0. No version was chosen by held-out prompts. From fresh: points \
-         of sampled accuracy beside staleness 0, same loss and seeds. Masked: share of tokens without a \
-         gradient. M2: second moment of log(new probability / sampled probability), over the tokens that \
-         M2PO's rule bounds and over the others, mean over updates. Entropy: last 25 updates, in nats. \
-         Collapsed: runs whose running mean of three evaluations fell under 0.7 of its best, with the first \
-         version where one did."
+         and begin from the same version 0. At staleness 0 the ratio is 1, so losses that differ in what \
+         they do to ratios are the same run. No version was chosen by held-out prompts."
+            .to_owned(),
+        "From fresh: points of sampled accuracy beside staleness 0, same loss and seeds. Masked: share of \
+         tokens without a gradient. M2: second moment of log(new / sampled probability) before masking, over \
+         the tokens that M2PO bounds (those moving away) and over the others; mean over updates. \
+         Entropy: last 25 updates, in nats. Collapsed: runs whose running mean of three evaluations fell \
+         under 0.7 of its best, with the first version. Records of updates have no effective sample size, \
+         chi-square or cosine of gradients."
             .to_owned(),
     ];
     text.extend(report.missing());
@@ -100,8 +106,7 @@ fn contrasts(report: &Report) -> Table {
 
 /// Draws numbers of the table over staleness, a line for each loss.
 fn by_staleness(report: &Report, losses: &[AlgorithmName]) -> Vec<Drawing> {
-    use vintage_experiment::staleness::Means;
-    let drawing = |title: &str, note: &str, are_shares, number: fn(&Means) -> f64| {
+    let drawing = |title: &str, note: &str, scale, number: fn(&Means) -> f64| {
         let line = |loss: &AlgorithmName| {
             let point = |staleness: &u64| {
                 let means = report.cell(*loss, *staleness)?.means.as_ref()?;
@@ -119,7 +124,7 @@ fn by_staleness(report: &Report, losses: &[AlgorithmName]) -> Vec<Drawing> {
             title: title.to_owned(),
             note: note.to_owned(),
             across: Across::Staleness,
-            are_shares,
+            scale,
             lines: losses.iter().map(line).collect(),
         }
     };
@@ -127,51 +132,50 @@ fn by_staleness(report: &Report, losses: &[AlgorithmName]) -> Vec<Drawing> {
         drawing(
             "Sampled accuracy",
             "Mean of the last four evaluations, mean over seeds.",
-            true,
+            Scale::Whole,
             |means| means.sampled_last.mean,
         ),
         drawing(
             "Greedy accuracy",
             "Mean of the last four evaluations, mean over seeds.",
-            true,
+            Scale::Whole,
             |means| means.greedy_last.mean,
         ),
         drawing(
             "Area",
             "Sampled accuracy, mean of all evaluations: how fast a loss learns counts.",
-            true,
+            Scale::Whole,
             |means| means.sampled_area.mean,
         ),
         drawing(
             "Second moment",
             "Largest mean of 25 updates of M2 over all tokens, before masking.",
-            false,
-            |means| means.m2_all_peak,
+            Scale::Number,
+            |means| above_rounding(means.m2_all_peak),
         ),
     ]
 }
 
 /// Draws the curves of the losses at a staleness: the mean over seeds, and the runs behind it.
 fn at(report: &Report, losses: &[AlgorithmName], staleness: u64) -> Vec<Drawing> {
-    let drawing =
-        |title: &str, note: &str, across, are_shares, points: &dyn Fn(&Trial) -> Points| {
-            let line = |loss: &AlgorithmName| {
-                let runs = report.finished_runs(*loss, staleness);
-                let behind: Vec<_> = runs.iter().map(|trial| points(trial)).collect();
-                Line {
-                    name: loss.as_str().to_owned(),
-                    points: mean(&behind),
-                    behind: if behind.len() > 1 { behind } else { Vec::new() },
-                }
-            };
-            Drawing {
-                title: title.to_owned(),
-                note: note.to_owned(),
-                across,
-                are_shares,
-                lines: losses.iter().map(line).collect(),
+    let drawing = |title: &str, note: &str, across, scale, points: &dyn Fn(&Trial) -> Points| {
+        let line = |loss: &AlgorithmName| {
+            let runs = report.finished_runs(*loss, staleness);
+            let behind: Vec<_> = runs.iter().map(|trial| points(trial)).collect();
+            Line {
+                name: loss.as_str().to_owned(),
+                points: mean(&behind),
+                behind: if behind.len() > 1 { behind } else { Vec::new() },
             }
         };
+        Drawing {
+            title: title.to_owned(),
+            note: note.to_owned(),
+            across,
+            scale,
+            lines: losses.iter().map(line).collect(),
+        }
+    };
     let evaluated = |value: fn(&Evaluated) -> f64| {
         move |trial: &Trial| -> Points {
             let all = trial.evaluations.iter();
@@ -191,42 +195,42 @@ fn at(report: &Report, losses: &[AlgorithmName], staleness: u64) -> Vec<Drawing>
             "Sampled",
             held_out,
             Across::Versions,
-            true,
+            Scale::Whole,
             &evaluated(|one| one.sampled),
         ),
         drawing(
             "Greedy",
             held_out,
             Across::Versions,
-            true,
+            Scale::Whole,
             &evaluated(|one| one.greedy),
         ),
         drawing(
             "Masked or clipped",
             "Share of tokens that got no gradient, mean of 25 updates and over seeds.",
             Across::Updates,
-            false,
+            Scale::Share,
             &updated(|one| one.masked_share),
         ),
         drawing(
             "M2 over all tokens",
             "Second moment of the log-ratio before masking, mean of 25 updates and over seeds.",
             Across::Updates,
-            false,
-            &updated(|one| one.m2_all),
+            Scale::Number,
+            &updated(|one| above_rounding(one.m2_all)),
         ),
         drawing(
             "Entropy",
             of_updates,
             Across::Updates,
-            false,
+            Scale::Number,
             &updated(|one| one.entropy),
         ),
         drawing(
             "Gradient norm",
             of_updates,
             Across::Updates,
-            false,
+            Scale::Number,
             &updated(|one| one.grad_norm),
         ),
     ]

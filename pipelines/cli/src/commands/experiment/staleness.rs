@@ -53,11 +53,9 @@ struct Experiment<'a> {
 pub(super) async fn staleness(args: &StalenessArgs, context: &Context) -> Result<CommandOutcome> {
     let grid = args.grid();
     grid.check()?;
-    if let Some((setting, by)) = args.taken() {
-        return Err(Usage::new(format!(
-            "--set {setting} is not the user's here: it is set by {by}"
-        ))
-        .into());
+    if let Some((setting, how)) = args.taken() {
+        let what = format!("--set {setting}: the experiment gives this setting itself, {how}");
+        return Err(Usage::new(what).into());
     }
     if let [name, ..] = args.idle_rates()[..] {
         return Err(Usage::new(format!("--lr names {name}, which --losses does not")).into());
@@ -172,20 +170,21 @@ impl Experiment<'_> {
 
     /// Says which runs there are and what they will take.
     fn announce(&self, waiting: usize, pace: &Pace) -> String {
-        let (all, updates) = (self.arms.len(), self.grid.updates);
-        let done = all - waiting;
-        let before = match done {
+        let all = self.arms.len();
+        let left = match all - waiting {
             0 => String::new(),
-            done => format!("; {done} done already"),
+            done => format!(", {done} done already"),
         };
         let jobs = self.args.jobs(cores());
         let disk = self.arms.iter().map(|arm| pace.megabytes(arm.staleness));
         format!(
-            "{all} runs ({} losses, {} values of staleness, {} seeds) of {updates} updates{before}: \
-             about {} for the other {waiting}, {jobs} at a time ({}), and {:.1} GB of disk in all",
-            self.grid.losses.len(),
-            self.grid.staleness.len(),
-            self.grid.seeds,
+            "{}: {}, {} of staleness, {}, {} updates each{left}; {} at a time: about {}, {}; {:.1} GB of disk in all",
+            counted(all as u64, "run"),
+            counted(self.grid.losses.len() as u64, "loss"),
+            counted(self.grid.staleness.len() as u64, "value"),
+            counted(self.grid.seeds, "seed"),
+            self.grid.updates,
+            jobs,
             duration(pace.left(waiting as f64)),
             pace.basis(),
             disk.sum::<f64>() / 1e3,
@@ -340,6 +339,15 @@ async fn trial(arm: Arm, folder: &Path, failed: Option<String>, updates: u64) ->
         None => State::Unfinished,
     };
     Ok(Trial::new(arm, state, &course.results, &course.evaluations))
+}
+
+/// Formats a count with the name of what is counted.
+fn counted(count: u64, name: &str) -> String {
+    match (count, name.ends_with('s')) {
+        (1, _) => format!("1 {name}"),
+        (_, true) => format!("{count} {name}es"),
+        (_, false) => format!("{count} {name}s"),
+    }
 }
 
 /// Returns the number of cores that this process may use.
