@@ -1,5 +1,5 @@
-//! Which losses can use old data (`vintage experiment staleness`): every loss at every staleness, with several
-//! seeds, as full runs.
+//! Losses on old data (`vintage experiment staleness`): every loss at every staleness, with several seeds, as
+//! full runs.
 //!
 //! The runs are processes that the command starts; here is what is computed about them: which there are, what
 //! one came to, and the table over seeds with its intervals. All of it is a function of the records of runs.

@@ -74,7 +74,7 @@ pub struct Drawing {
     pub lines: Vec<Line>,
 }
 
-/// What a horizontal axis counts.
+/// Horizontal axis, by what it counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Across {
     /// Versions that were evaluated.
@@ -85,7 +85,7 @@ pub enum Across {
     Staleness,
 }
 
-/// What a vertical axis measures; all begin at 0.
+/// Vertical axis, by what it measures; all begin at 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scale {
     /// Shares on an axis up to 100 %.

@@ -1,4 +1,4 @@
-//! What a run came to, from the records of its updates and evaluations.
+//! Outcome of a run, from the records of its updates and evaluations.
 
 use serde::Serialize;
 use vintage_control::{AlgorithmName, EvaluationResult, UpdateResult};

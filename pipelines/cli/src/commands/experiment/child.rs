@@ -33,7 +33,7 @@ pub(super) struct Start {
     pub(super) threads: u16,
 }
 
-/// What a process said of its progress.
+/// Progress that a process told.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Step {
     /// Place of the arm.
@@ -42,7 +42,7 @@ pub(super) struct Step {
     pub(super) after: Duration,
 }
 
-/// How a process ended.
+/// End of a process.
 #[derive(Debug)]
 pub(super) struct Ended {
     pub(super) status: ExitStatus,

@@ -1,4 +1,4 @@
-//! How long the runs that are left will take.
+//! Time that the runs which are left will take.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ const KEPT: u64 = 16;
 /// Megabytes of a version of the tiny decoder.
 const VERSION: f64 = 0.42;
 
-/// What is known of the time that a run takes.
+/// Knowledge of the time that a run takes.
 #[derive(Debug, Clone)]
 pub(super) struct Pace {
     updates: u64,
