@@ -85,17 +85,17 @@ fn a_grid_without_runs_or_with_a_run_twice_is_refused() {
 fn final_area_and_best_are_those_of_a_calculation_by_hand() {
     let found = trial(
         arm(AlgorithmName::M2po, 4, 0),
-        &[0.0, 0.1, 0.3, 0.4, 0.2, 0.3],
+        &[0.0, 0.125, 0.25, 0.5, 0.25, 0.25],
     );
     let figures = found.figures.expect("it was evaluated");
-    // Last four: 0.3, 0.4, 0.2, 0.3. All six: 1.3. Running means: 0.4/3, 0.8/3, 0.9/3 (version 100), 0.9/3.
+    // Last four: 1.25 / 4. All six: 1.375. Running means: 0.375 / 3, 0.875 / 3, 1 / 3 (version 100), 1 / 3.
     let near =
         |found: f64, expected: f64| assert!((found - expected).abs() < 1e-12, "{found} {expected}");
-    near(figures.sampled.last, 0.3);
-    near(figures.sampled.area, 1.3 / 6.0);
-    near(figures.sampled.best, 0.3);
+    near(figures.sampled.last, 0.3125);
+    near(figures.sampled.area, 1.375 / 6.0);
+    near(figures.sampled.best, 1.0 / 3.0);
     assert_eq!(figures.sampled.best_version, 100);
-    near(figures.greedy.last, 0.6);
+    near(figures.greedy.last, 0.625);
     assert_eq!((found.prompts, figures.collapse), (64, None));
 }
 
