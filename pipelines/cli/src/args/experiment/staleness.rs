@@ -257,7 +257,7 @@ mod tests {
         Ok(match Cli::try_parse_from(words)?.verb {
             Verb::Experiment(args) => match args.command {
                 ExperimentCommand::Staleness(args) => args,
-                other => panic!("{other:?}"),
+                other @ ExperimentCommand::Lock(_) => panic!("{other:?}"),
             },
             other => panic!("{other:?}"),
         })

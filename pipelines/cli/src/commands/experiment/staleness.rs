@@ -3,6 +3,7 @@
 
 use std::{
     collections::VecDeque,
+    fmt::Write as _,
     fs::File,
     path::{Path, PathBuf},
 };
@@ -199,8 +200,9 @@ impl Experiment<'_> {
             let state = if waiting.contains(&at) { "" } else { "  done" };
             let settings = self.args.settings(arm, self.grid.updates).join(" --set ");
             let folder = self.folder_of(arm);
-            text += &format!(
-                "vintage run --out {} --set {settings}{state}\n",
+            let _infallible = writeln!(
+                text,
+                "vintage run --out {} --set {settings}{state}",
                 folder.display()
             );
         }
