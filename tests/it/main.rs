@@ -13,6 +13,7 @@ mod deploy;
 mod docs;
 mod epochs;
 mod eval;
+mod experiment;
 mod finished;
 mod fleet;
 mod fuzz;

@@ -1,12 +1,14 @@
-//! Experiments in which everything is finite and exact: small worlds whose optimum is known, algorithms as they
-//! are written, many seeds, intervals. The command `vintage experiment` runs them.
+//! Experiments: what is compared, over how many seeds, and the intervals of what came out, as pure functions.
+//! The command `vintage experiment` runs them.
 //!
-//! Each experiment is a module with a folder of its own and the same three things: settings, `run`, and a
-//! report that can be serialized. [`statistics`] has the intervals.
+//! Each experiment is a module with a folder of its own, settings, and a report that can be serialized.
+//! [`lock`] is finite and exact and computed here; the runs of [`staleness`] are processes that the command
+//! starts, and their records are what the report is made of. [`statistics`] has the intervals.
 //!
 //! | module | what is asked |
 //! |---|---|
 //! | [`lock`] | what an archive and clipped density ratios are worth beside live data |
+//! | [`staleness`] | which losses can use old data |
 //!
 //! ```
 //! use vintage_experiment::lock::{Method, Settings, run};
@@ -22,6 +24,7 @@
 mod draw;
 mod error;
 pub mod lock;
+pub mod staleness;
 pub mod statistics;
 
 pub use error::{Error, Result};

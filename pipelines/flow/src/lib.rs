@@ -94,7 +94,7 @@ pub use event::{Events, RunEvent};
 pub use export::{Exported, export};
 pub use folder::{RunFolder, archive_in, config_file, followers, open_store};
 pub use replay::{FirstDeviation, ReplaySummary, replay_exact};
-pub use report::{compare_runs, write_report};
+pub use report::{compare_runs, read_course, write_report};
 pub use run::{run, run_on};
 pub use standstill::EndNotice;
 pub use summary::Summary;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use vintage_report::{WrittenComparison, WrittenReport};
+use vintage_report::{RunCourse, WrittenComparison, WrittenReport};
 
 use crate::{
     archive_source::archive_of_run,
@@ -42,6 +42,14 @@ pub async fn compare_runs(folders: &[PathBuf], to: &Path) -> Result<WrittenCompa
         runs.push((folder.as_path(), open_store(folder)?));
     }
     Ok(vintage_report::compare(&runs, to).await?)
+}
+
+/// Reads results and evaluations of the run in `folder`, which may still be going.
+///
+/// # Errors
+/// If the folder is not a run's, or a record of it cannot be read.
+pub async fn read_course(folder: &Path) -> Result<RunCourse> {
+    Ok(vintage_report::read_course(folder, &open_store(folder)?).await?)
 }
 
 impl From<vintage_report::Error> for Error {

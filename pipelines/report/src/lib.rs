@@ -3,7 +3,7 @@
 //! Where to begin reading: `record.rs` reads the run's records, `fairness.rs` compares what producers
 //! made with what trained, `figures.rs` chooses the charts, `chart.rs` draws them, `hover.rs`
 //! gives their values to the pointer, `page.rs` puts the page together; `runs.rs` makes a page of
-//! several runs.
+//! several runs, `sheet.rs` one of many whose tables the caller has computed.
 //!
 //! ```
 //! use vintage_archive::Reader;
@@ -48,6 +48,7 @@ mod record;
 mod runs;
 mod samples;
 mod series;
+mod sheet;
 mod summary;
 #[cfg(test)]
 mod tests;
@@ -71,6 +72,7 @@ pub use self::{
     held_out::{HeldOut, held_out_texts},
     page::STYLE,
     runs::{ComparedRun, WrittenComparison, compare},
+    sheet::{Across, Drawing, Line, Part, RunCourse, Scale, Sheet, Table, read_course},
     summary::{SUMMARY_FILE, read_summary},
 };
 

@@ -1,9 +1,12 @@
 //! Arguments of `vintage experiment`.
 
+mod staleness;
+
+pub(crate) use self::staleness::StalenessArgs;
 use clap::{Args, Subcommand, ValueEnum};
 use vintage_experiment::lock::{self, ObservedSettings, Scales, Settings};
 
-/// Runs small experiments whose answers are exact.
+/// Runs experiments: losses on data of every age, and small problems with exact answers.
 #[derive(Debug, Args)]
 pub(crate) struct ExperimentArgs {
     #[command(subcommand)]
@@ -16,6 +19,11 @@ pub(crate) enum ExperimentCommand {
     /// Compares ways to learn from an archive and live data on a combination lock: HyGLOW, GLOW, H2O and
     /// fitted Q-iteration, with clipped and unclipped density ratios.
     Lock(LockArgs),
+    /// Compares losses at fixed values of staleness: full runs of the built-in task, several seeds, one page.
+    ///
+    /// Says first which runs there are and what they will take. The first ^C has the runs under way write a
+    /// checkpoint and end; the same command goes on.
+    Staleness(StalenessArgs),
 }
 
 const LOCK: &str = "\
@@ -137,6 +145,7 @@ mod tests {
         match Cli::try_parse_from(words).expect("arguments").verb {
             Verb::Experiment(args) => match args.command {
                 ExperimentCommand::Lock(args) => args.settings(),
+                other @ ExperimentCommand::Staleness(_) => panic!("{other:?}"),
             },
             other => panic!("{other:?}"),
         }

@@ -1,5 +1,10 @@
 //! `vintage experiment`: one arm an experiment; each calls the library and prints.
 
+mod child;
+mod pace;
+mod page;
+mod staleness;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Result;
@@ -19,6 +24,7 @@ pub(crate) async fn experiment(
 ) -> Result<CommandOutcome> {
     match command {
         ExperimentCommand::Lock(args) => lock(args, context).await,
+        ExperimentCommand::Staleness(args) => Box::pin(staleness::staleness(args, context)).await,
     }
 }
 

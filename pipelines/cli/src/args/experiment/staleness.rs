@@ -1,0 +1,312 @@
+//! Arguments of `vintage experiment staleness`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use vintage_config::{ConfigError, Resolved};
+use vintage_control::AlgorithmName;
+use vintage_experiment::staleness::{Arm, Grid, Loss};
+use vintage_settings::RunConfig;
+
+use crate::args::ConfigArgs;
+
+/// Learning rate of losses that have none of their own: the default of the built-in task.
+const LR: f64 = 1e-4;
+
+const STALENESS: &str = "\
+Examples:
+  vintage experiment staleness --quick                    at most five minutes on two idle cores
+  vintage experiment staleness --dry-run                  which runs, and what they will take
+  vintage experiment staleness --out runs/old --losses m2po,grpo,oapl --staleness 0,64,256 --seeds 5
+  vintage experiment staleness --quick --lr 1e-4,none=3e-5
+  vintage experiment staleness --quick --task evens_first --set m2po.threshold=0.1 --output json
+
+Each run is `vintage run --out DIR/LOSS-STALENESS-SEED` on the embedded broker, in a process of its own: it
+can be audited, replayed and resumed by itself, and DIR/logs has what it said. The same command goes
+on with what is unfinished; a folder whose runs have other settings is refused. More losses, values of staleness
+and seeds may be added later. DIR/staleness.html is the page, DIR/staleness.json has its numbers.
+
+Exit code 3 if a run failed; the others are done nevertheless.";
+
+/// Arguments of `vintage experiment staleness`.
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = STALENESS)]
+pub(crate) struct StalenessArgs {
+    /// Folder of the runs and of the page. [default: runs/staleness, or runs/staleness-quick with --quick]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Losses, as the setting `algorithm` names them; the first is what others are compared with.
+    #[arg(long, value_name = "LOSS,…", value_delimiter = ',', value_parser = loss, default_value = "m2po,grpo,none")]
+    losses: Vec<AlgorithmName>,
+    /// Values of staleness: every batch was sampled so many updates before (setting `gate.exact`).
+    /// [default: 0,32,128,256,512, or 0,64 with --quick]
+    #[arg(long, value_name = "K,…", value_delimiter = ',')]
+    staleness: Vec<u64>,
+    /// Number of seeds. [default: 5, or 1 with --quick]
+    #[arg(long, value_name = "N")]
+    seeds: Option<u64>,
+    /// First seed.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    first_seed: u64,
+    /// Built-in task (setting `prompts.task`).
+    #[arg(long, value_enum, value_name = "TASK", default_value_t)]
+    task: Task,
+    /// Number of updates of a run. [default: 1000, or 400 with --quick]
+    #[arg(long, value_name = "N")]
+    updates: Option<u64>,
+    /// Learning rate of all losses, or LOSS=X of one. [default: 1e-4]
+    #[arg(long, value_name = "X", value_delimiter = ',', value_parser = rate)]
+    lr: Vec<Rate>,
+    /// Number of runs at a time. [default: the number of cores, divided by --threads]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    jobs: Option<u16>,
+    /// Threads that compute in a run. Results do not depend on it.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) threads: u16,
+    /// Takes at most five minutes on two idle cores: one seed, two values of staleness, 400 updates.
+    #[arg(long)]
+    quick: bool,
+    /// Says which runs there are and what they will take, and starts none.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Setting of every run, for example --set rollout.group_size=16; may be repeated.
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+    set: Vec<String>,
+}
+
+/// Settings that the experiment gives its runs itself, which --set may not change, and how or why.
+const TAKEN: [(&str, &str); 11] = [
+    ("algorithm", "by --losses"),
+    ("gate.exact", "by --staleness"),
+    ("seed", "by --first-seed and --seeds"),
+    ("prompts.task", "by --task"),
+    ("learner.steps", "by --updates"),
+    ("learner.optimizer.lr", "by --lr"),
+    (
+        "learner.publish_every",
+        "because exact staleness needs every version",
+    ),
+    ("learner.keep_versions", "by --staleness"),
+    ("broker", "because each run has an embedded one"),
+    ("store", "because each run has its folder"),
+    (
+        "metrics.listen",
+        "because runs at a time cannot share a port",
+    ),
+];
+
+/// Built-in task.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum Task {
+    /// Digits in ascending order, found by the reward alone.
+    #[default]
+    Sort,
+    /// Even digits, then odd ones: harder.
+    EvensFirst,
+    /// Running sums, known from the start and sharpened.
+    Sums,
+}
+
+impl Task {
+    /// Returns the name that the setting `prompts.task` has.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Sort => "sort",
+            Self::EvensFirst => "evens_first",
+            Self::Sums => "sums",
+        }
+    }
+}
+
+/// Learning rate, of one loss or of all.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Rate {
+    of: Option<AlgorithmName>,
+    lr: f64,
+}
+
+/// Parses the name of a loss.
+fn loss(name: &str) -> Result<AlgorithmName, String> {
+    let mut names = AlgorithmName::ALL.into_iter();
+    names.find(|loss| loss.as_str() == name).ok_or_else(|| {
+        let names = AlgorithmName::ALL.map(AlgorithmName::as_str);
+        format!("no loss has this name; there are {}", names.join(", "))
+    })
+}
+
+/// Parses a learning rate: `X`, or `LOSS=X`.
+fn rate(text: &str) -> Result<Rate, String> {
+    let (of, number) = match text.split_once('=') {
+        Some((name, number)) => (Some(loss(name)?), number),
+        None => (None, text),
+    };
+    let lr: f64 = number
+        .parse()
+        .map_err(|_| format!("{number} is no number"))?;
+    Ok(Rate { of, lr })
+}
+
+impl StalenessArgs {
+    /// Returns the folder of the runs.
+    pub(crate) fn folder(&self) -> PathBuf {
+        let usual = if self.quick {
+            "runs/staleness-quick"
+        } else {
+            "runs/staleness"
+        };
+        self.out.clone().unwrap_or_else(|| usual.into())
+    }
+
+    /// Returns the arms of the experiment.
+    pub(crate) fn grid(&self) -> Grid {
+        let rate_of = |name| {
+            let own = self.lr.iter().rfind(|rate| rate.of == Some(name));
+            let any = || self.lr.iter().rfind(|rate| rate.of.is_none());
+            own.or_else(any).map_or(LR, |rate| rate.lr)
+        };
+        let loss = |name: &AlgorithmName| Loss {
+            name: *name,
+            lr: rate_of(*name),
+        };
+        let usual: &[u64] = if self.quick {
+            &[0, 64]
+        } else {
+            &[0, 32, 128, 256, 512]
+        };
+        Grid {
+            losses: self.losses.iter().map(loss).collect(),
+            staleness: if self.staleness.is_empty() {
+                usual.to_vec()
+            } else {
+                self.staleness.clone()
+            },
+            first_seed: self.first_seed,
+            seeds: self.seeds.unwrap_or(if self.quick { 1 } else { 5 }),
+            updates: self.updates.unwrap_or(if self.quick { 400 } else { 1000 }),
+        }
+    }
+
+    /// Returns the built-in task.
+    pub(crate) fn task(&self) -> Task {
+        self.task
+    }
+
+    /// Returns losses that --lr names and the experiment does not have.
+    pub(crate) fn idle_rates(&self) -> Vec<&'static str> {
+        let named = self.lr.iter().filter_map(|rate| rate.of);
+        let idle = named.filter(|name| !self.losses.contains(name));
+        idle.map(AlgorithmName::as_str).collect()
+    }
+
+    /// Returns the first value of --set that is the experiment's own, with how or why it is given.
+    pub(crate) fn taken(&self) -> Option<(&'static str, &'static str)> {
+        let keys = || self.set.iter().filter_map(|text| text.split_once('='));
+        let is_set = |name: &str| keys().any(|(key, _)| key.trim() == name);
+        TAKEN.into_iter().find(|(name, _)| is_set(name))
+    }
+
+    /// Returns the number of runs at a time on a machine with so many cores.
+    pub(crate) fn jobs(&self, cores: usize) -> usize {
+        let usual = cores / usize::from(self.threads);
+        self.jobs.map_or(usual, usize::from).max(1)
+    }
+
+    /// Returns the values of --set for the run of an arm: those of the experiment, then the user's.
+    pub(crate) fn settings(&self, arm: &Arm, updates: u64) -> Vec<String> {
+        let own = [
+            format!("algorithm={}", arm.loss.as_str()),
+            format!("gate.exact={}", arm.staleness),
+            format!("seed={}", arm.seed),
+            format!("prompts.task={}", self.task.as_str()),
+            format!("learner.steps={updates}"),
+            format!("learner.optimizer.lr={:e}", arm.lr),
+            // Exact staleness needs every version, and as many of them as a batch is old.
+            "learner.publish_every=1".to_owned(),
+            format!("learner.keep_versions={}", arm.staleness.saturating_add(1)),
+        ];
+        own.into_iter().chain(self.set.iter().cloned()).collect()
+    }
+
+    /// Resolves the settings of the run of an arm.
+    pub(crate) fn resolve(
+        &self,
+        arm: &Arm,
+        updates: u64,
+    ) -> Result<Resolved<RunConfig>, ConfigError> {
+        let args = ConfigArgs {
+            set: self.settings(arm, updates),
+            ..ConfigArgs::default()
+        };
+        args.resolve(None, &[])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+    use vintage_control::AlgorithmName::{Grpo, M2po, None as Plain};
+
+    use super::StalenessArgs;
+    use crate::args::{Cli, ExperimentCommand, Verb};
+
+    fn parse(words: &str) -> Result<StalenessArgs, clap::Error> {
+        let words = ["vintage", "experiment", "staleness"]
+            .into_iter()
+            .chain(words.split_whitespace());
+        Ok(match Cli::try_parse_from(words)?.verb {
+            Verb::Experiment(args) => match args.command {
+                ExperimentCommand::Staleness(args) => args,
+                other @ ExperimentCommand::Lock(_) => panic!("{other:?}"),
+            },
+            other => panic!("{other:?}"),
+        })
+    }
+
+    #[test]
+    fn a_quick_experiment_is_six_runs_and_the_whole_one_seventy_five() {
+        let of = |words| parse(words).expect("arguments").grid().arms().len();
+        assert_eq!((of("--quick"), of("")), (6, 75));
+    }
+
+    #[test]
+    fn a_learning_rate_is_of_all_losses_or_of_one() {
+        let grid = parse("--lr 2e-4,none=3e-5").expect("arguments").grid();
+        let rates: Vec<_> = grid
+            .losses
+            .iter()
+            .map(|loss| (loss.name, loss.lr))
+            .collect();
+        assert_eq!(rates, [(M2po, 2e-4), (Grpo, 2e-4), (Plain, 3e-5)]);
+        let idle = parse("--losses m2po --lr oapl=1e-5").expect("arguments");
+        assert_eq!(idle.idle_rates(), ["oapl"]);
+        let refused = parse("--losses m3po")
+            .expect_err("no such loss")
+            .to_string();
+        assert!(refused.contains("there are m2po, m2po_areal"), "{refused}");
+    }
+
+    #[test]
+    fn a_run_has_the_settings_of_its_arm_and_the_users() {
+        let args = parse("--quick --task sums --set evaluation.prompts=64").expect("arguments");
+        assert_eq!(args.taken(), None);
+        let grid = args.grid();
+        let arm = grid.arms()[4];
+        let config = args.resolve(&arm, grid.updates).expect("settings").config;
+        assert_eq!(
+            (config.algorithm.as_str(), config.gate.exact),
+            ("grpo", Some(64))
+        );
+        assert_eq!(config.learner.keep_versions, 65);
+        assert_eq!((config.evaluation.prompts, config.learner.steps), (64, 400));
+        let taken = parse("--set seed=3").expect("arguments").taken();
+        assert_eq!(taken, Some(("seed", "by --first-seed and --seeds")));
+    }
+
+    #[test]
+    fn runs_share_the_cores() {
+        let args = parse("--threads 2").expect("arguments");
+        assert_eq!((args.jobs(8), args.jobs(1)), (4, 1));
+        assert_eq!(parse("--jobs 3").expect("arguments").jobs(8), 3);
+    }
+}

@@ -1,0 +1,48 @@
+//! Losses on old data (`vintage experiment staleness`): every loss at every staleness, with several seeds, as
+//! full runs.
+//!
+//! The runs are processes that the command starts; here is what is computed about them: which there are, what
+//! one came to, and the table over seeds with its intervals. All of it is a function of the records of runs.
+//!
+//! | module | job |
+//! |---|---|
+//! | `grid` | the arms and their order |
+//! | `course` | what a run came to: last and best accuracy, area, collapse, masked share, second moments |
+//! | `report` | means over seeds with intervals, differences from the first loss and from fresh data |
+//! | `text` | the report as text |
+//!
+//! ```
+//! use vintage_control::AlgorithmName::{Grpo, M2po};
+//! use vintage_experiment::staleness::{Grid, Loss, Report, State, Trial};
+//!
+//! let loss = |name| Loss { name, lr: 1e-4 };
+//! let grid = Grid {
+//!     losses: vec![loss(M2po), loss(Grpo)],
+//!     staleness: vec![0, 256],
+//!     first_seed: 0,
+//!     seeds: 1,
+//!     updates: 400,
+//! };
+//! grid.check()?;
+//! let names: Vec<_> = grid.arms().iter().map(|arm| arm.name()).collect();
+//! assert_eq!(names, ["m2po-0-0", "grpo-0-0", "m2po-256-0", "grpo-256-0"]);
+//!
+//! let trials = grid.arms().into_iter().map(|arm| Trial::new(arm, State::NotBegun, &[], &[]));
+//! let report = Report::new(grid, trials.collect());
+//! assert_eq!((report.finished, report.unfinished), (0, 4));
+//! # Ok::<(), vintage_experiment::Error>(())
+//! ```
+
+mod course;
+mod grid;
+mod report;
+mod text;
+
+pub use self::{
+    course::{Evaluated, Figures, Reached, STRETCH, State, Stretch, Trial, above_rounding},
+    grid::{Arm, Grid, Loss},
+    report::{Cell, Contrast, Means, Report, Spread},
+};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,249 @@
+//! Table over seeds.
+
+use serde::Serialize;
+use vintage_control::AlgorithmName;
+
+use super::{
+    course::{Figures, Trial},
+    grid::Grid,
+};
+use crate::statistics;
+
+/// Result of the experiment.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// Losses, values of staleness, seeds.
+    pub grid: Grid,
+    /// Number of held-out prompts of an evaluation; 0 before the first.
+    pub prompts: u64,
+    /// Number of runs that did all their updates.
+    pub finished: u64,
+    /// Number of runs that ended with an error.
+    pub failed: u64,
+    /// Number of runs that were stopped or have not begun.
+    pub unfinished: u64,
+    /// Numbers of each loss at each staleness, over the seeds whose run finished.
+    pub cells: Vec<Cell>,
+    /// Differences of the first loss from each other, at each staleness.
+    pub contrasts: Vec<Contrast>,
+    /// Every run.
+    pub trials: Vec<Trial>,
+}
+
+/// Mean over seeds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Spread {
+    /// Mean.
+    pub mean: f64,
+    /// 95 % interval of a bootstrap over seeds; `None` for a single one.
+    pub interval: Option<(f64, f64)>,
+}
+
+/// Loss at a staleness, over the finished runs.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Cell {
+    /// Name of the loss.
+    pub loss: &'static str,
+    /// Staleness, in updates.
+    pub staleness: u64,
+    /// Seeds whose run finished.
+    pub seeds: Vec<u64>,
+    /// Number of runs that did not finish, failed ones included.
+    pub missing: u64,
+    /// Means; `None` if no run finished.
+    pub means: Option<Means>,
+}
+
+/// Means over the seeds of a cell.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Means {
+    /// Sampled accuracy, mean of the last four evaluations.
+    pub sampled_last: Spread,
+    /// Greedy accuracy, mean of the last four evaluations.
+    pub greedy_last: Spread,
+    /// Sampled accuracy, mean of all evaluations.
+    pub sampled_area: Spread,
+    /// Greedy accuracy, mean of all evaluations.
+    pub greedy_area: Spread,
+    /// Difference of `sampled_last` from that of the same loss and seeds at staleness 0; `None` at 0, and
+    /// without such runs.
+    pub from_fresh: Option<Spread>,
+    /// Share of tokens masked or clipped.
+    pub masked_share: f64,
+    /// Second moment over the tokens that the rule bounds, before masking.
+    pub m2_bounded: f64,
+    /// Second moment over the other tokens.
+    pub m2_other: Option<f64>,
+    /// Largest mean of 25 updates of the second moment over all tokens.
+    pub m2_all_peak: f64,
+    /// Entropy of the last 25 updates, in nats.
+    pub entropy: f64,
+    /// Gradient norm before it is clipped.
+    pub grad_norm: f64,
+    /// Largest mean of 25 updates of the gradient norm.
+    pub grad_norm_peak: f64,
+    /// Share of updates that changed nothing.
+    pub idle_share: f64,
+    /// Number of runs that collapsed.
+    pub collapsed: u64,
+    /// First version at which one of them had.
+    pub first_collapse: Option<u64>,
+}
+
+/// Difference of two losses in the sampled accuracy of the last evaluations, over the seeds that both have.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Contrast {
+    /// Staleness, in updates.
+    pub staleness: u64,
+    /// First loss of the grid.
+    pub loss: &'static str,
+    /// Loss whose accuracy is subtracted.
+    pub from: &'static str,
+    /// Number of seeds.
+    pub seeds: u64,
+    /// Difference.
+    pub difference: Spread,
+}
+
+impl Spread {
+    /// Computes mean and interval; `None` of no values.
+    fn of(values: &[f64]) -> Option<Self> {
+        if values.is_empty() {
+            return None;
+        }
+        let found = statistics::mean(values);
+        Some(Self {
+            mean: found.mean,
+            interval: (values.len() > 1).then_some((found.low, found.high)),
+        })
+    }
+}
+
+impl Report {
+    /// Puts the table together; `trials` are the runs of the grid.
+    pub fn new(grid: Grid, trials: Vec<Trial>) -> Self {
+        let count = |of: fn(&Trial) -> bool| trials.iter().filter(|one| of(one)).count() as u64;
+        let finished = count(Trial::is_finished);
+        let failed = count(|one| matches!(one.state, super::State::Failed { .. }));
+        let losses = || grid.losses.iter().map(|loss| loss.name);
+        let at = grid.staleness.iter();
+        let cells = at.flat_map(|staleness| losses().map(|loss| cell(&trials, loss, *staleness)));
+        let at = grid.staleness.iter();
+        let contrasts = at.flat_map(|staleness| {
+            let mut losses = losses();
+            let first = losses.next();
+            let others = losses.filter_map(|other| contrast(&trials, first?, other, *staleness));
+            others.collect::<Vec<_>>()
+        });
+        Self {
+            prompts: trials.iter().map(|one| one.prompts).max().unwrap_or(0),
+            finished,
+            failed,
+            unfinished: trials.len() as u64 - finished - failed,
+            cells: cells.collect(),
+            contrasts: contrasts.collect(),
+            trials,
+            grid,
+        }
+    }
+
+    /// Returns the numbers of a loss at a staleness.
+    pub fn cell(&self, loss: AlgorithmName, staleness: u64) -> Option<&Cell> {
+        let mut cells = self.cells.iter();
+        cells.find(|cell| cell.loss == loss.as_str() && cell.staleness == staleness)
+    }
+
+    /// Returns the finished runs of a loss at a staleness, in the order of their seeds.
+    pub fn finished_runs(&self, loss: AlgorithmName, staleness: u64) -> Vec<&Trial> {
+        of(&self.trials, loss, staleness)
+            .map(|(trial, _)| trial)
+            .collect()
+    }
+}
+
+/// Returns the finished runs of a cell with their numbers.
+fn of(
+    trials: &[Trial],
+    loss: AlgorithmName,
+    staleness: u64,
+) -> impl Iterator<Item = (&Trial, &Figures)> {
+    let here = move |trial: &&Trial| trial.arm.loss == loss && trial.arm.staleness == staleness;
+    let finished = trials.iter().filter(here).filter(|one| one.is_finished());
+    finished.filter_map(|trial| Some((trial, trial.figures.as_ref()?)))
+}
+
+/// Returns the differences of the last sampled accuracy of two cells, over the seeds that both have.
+fn paired(trials: &[Trial], one: (AlgorithmName, u64), other: (AlgorithmName, u64)) -> Vec<f64> {
+    let of_seed = |seed: u64| {
+        let mut found = of(trials, other.0, other.1);
+        found.find(|(trial, _)| trial.arm.seed == seed)
+    };
+    let difference = |(trial, figures): (&Trial, &Figures)| {
+        let (_, other) = of_seed(trial.arm.seed)?;
+        Some(figures.sampled.last - other.sampled.last)
+    };
+    of(trials, one.0, one.1).filter_map(difference).collect()
+}
+
+fn contrast(
+    trials: &[Trial],
+    loss: AlgorithmName,
+    from: AlgorithmName,
+    staleness: u64,
+) -> Option<Contrast> {
+    let differences = paired(trials, (loss, staleness), (from, staleness));
+    Some(Contrast {
+        staleness,
+        loss: loss.as_str(),
+        from: from.as_str(),
+        seeds: differences.len() as u64,
+        difference: Spread::of(&differences)?,
+    })
+}
+
+fn cell(trials: &[Trial], loss: AlgorithmName, staleness: u64) -> Cell {
+    let here = |trial: &&Trial| trial.arm.loss == loss && trial.arm.staleness == staleness;
+    let all = trials.iter().filter(here).count();
+    let (runs, figures): (Vec<_>, Vec<_>) = of(trials, loss, staleness).unzip();
+    Cell {
+        loss: loss.as_str(),
+        staleness,
+        seeds: runs.iter().map(|trial| trial.arm.seed).collect(),
+        missing: (all - runs.len()) as u64,
+        means: means(trials, loss, staleness, &figures),
+    }
+}
+
+fn means(
+    trials: &[Trial],
+    loss: AlgorithmName,
+    staleness: u64,
+    figures: &[&Figures],
+) -> Option<Means> {
+    let spread = |number: fn(&Figures) -> f64| {
+        let numbers: Vec<_> = figures.iter().map(|one| number(one)).collect();
+        Spread::of(&numbers)
+    };
+    let mean =
+        |number: fn(&Figures) -> f64| super::course::mean(figures.iter().map(|one| number(one)));
+    let others: Vec<_> = figures.iter().filter_map(|one| one.m2_other).collect();
+    let fresh = (staleness > 0).then(|| paired(trials, (loss, staleness), (loss, 0)));
+    let collapses = || figures.iter().filter_map(|one| one.collapse);
+    Some(Means {
+        sampled_last: spread(|one| one.sampled.last)?,
+        greedy_last: spread(|one| one.greedy.last)?,
+        sampled_area: spread(|one| one.sampled.area)?,
+        greedy_area: spread(|one| one.greedy.area)?,
+        from_fresh: fresh.and_then(|differences| Spread::of(&differences)),
+        masked_share: mean(|one| one.masked_share),
+        m2_bounded: mean(|one| one.m2_bounded),
+        m2_other: (!others.is_empty()).then(|| super::course::mean(others.iter().copied())),
+        m2_all_peak: mean(|one| one.m2_all_peak),
+        entropy: mean(|one| one.entropy),
+        grad_norm: mean(|one| one.grad_norm),
+        grad_norm_peak: mean(|one| one.grad_norm_peak),
+        idle_share: mean(|one| one.idle_share),
+        collapsed: collapses().count() as u64,
+        first_collapse: collapses().min(),
+    })
+}

@@ -1,0 +1,194 @@
+//! Report as text.
+
+use std::fmt::Write as _;
+
+use super::{
+    course::{State, above_rounding},
+    report::{Cell, Contrast, Report, Spread},
+};
+
+impl Report {
+    /// Formats the report for people: the table, differences, runs that did not finish.
+    pub fn text(&self) -> String {
+        let mut out = format!("{}\n\n", self.caption());
+        out += &aligned(&Self::HEAD, &self.rows());
+        if !self.contrasts.is_empty() {
+            out += "\ndifference in points of sampled accuracy, same seeds\n";
+            let rows = self.contrasts.iter().map(Contrast::row);
+            out += &aligned(&Contrast::HEAD, &rows.collect::<Vec<_>>());
+        }
+        for line in self.missing() {
+            let _infallible = writeln!(out, "{line}");
+        }
+        out
+    }
+
+    /// Returns what the numbers of the table are, in one paragraph.
+    pub fn caption(&self) -> String {
+        let grid = &self.grid;
+        let seeds = match grid.seeds {
+            1 => format!(
+                "seed {}, so without intervals: a difference may be chance",
+                grid.first_seed
+            ),
+            seeds => format!(
+                "seeds {} to {}, 95 % bootstrap intervals over seeds",
+                grid.first_seed,
+                grid.first_seed.saturating_add(seeds - 1)
+            ),
+        };
+        let mut rates: Vec<_> = grid.losses.iter().map(|loss| loss.lr).collect();
+        rates.dedup();
+        let tuning = match rates[..] {
+            [one] => format!("learning rate {one:e} for every loss, tuned for none"),
+            _ => "learning rates as given, loss by loss".to_owned(),
+        };
+        format!(
+            "Accuracy in % on {} held-out prompts: mean of the last four evaluations; area: mean of all. \
+             {} updates a run, {tuning}; {seeds}. {} of {} runs finished, {} failed.",
+            self.prompts,
+            grid.updates,
+            self.finished,
+            self.trials.len(),
+            self.failed,
+        )
+    }
+
+    /// Column heads of the table.
+    pub const HEAD: [&str; 13] = [
+        "staleness",
+        "loss",
+        "seeds",
+        "sampled",
+        "from fresh",
+        "greedy",
+        "area",
+        "greedy area",
+        "masked",
+        "M2 bounded",
+        "M2 other",
+        "entropy",
+        "collapsed",
+    ];
+
+    /// Returns the cells of the table, row by row.
+    pub fn rows(&self) -> Vec<Vec<String>> {
+        self.cells.iter().map(Cell::row).collect()
+    }
+
+    /// Returns a line for each run that did not finish.
+    pub fn missing(&self) -> Vec<String> {
+        let line = |trial: &super::Trial| {
+            let name = trial.arm.name();
+            match &trial.state {
+                State::Finished => None,
+                State::NotBegun => Some(format!("{name}: not begun")),
+                State::Unfinished => Some(format!(
+                    "{name}: not finished, {} of {} updates",
+                    trial.updates, self.grid.updates
+                )),
+                State::Failed { reason } => Some(format!("{name}: FAILED: {reason}")),
+            }
+        };
+        self.trials.iter().filter_map(line).collect()
+    }
+}
+
+impl Cell {
+    fn row(&self) -> Vec<String> {
+        let seeds = match self.missing {
+            0 => self.seeds.len().to_string(),
+            missing => format!(
+                "{} of {}",
+                self.seeds.len(),
+                self.seeds.len() as u64 + missing
+            ),
+        };
+        let mut row = vec![self.staleness.to_string(), self.loss.to_owned(), seeds];
+        let Some(means) = &self.means else {
+            row.resize(Report::HEAD.len(), String::new());
+            return row;
+        };
+        row.extend([
+            percent(means.sampled_last),
+            means.from_fresh.map_or_else(String::new, points),
+            percent(means.greedy_last),
+            percent(means.sampled_area),
+            percent(means.greedy_area),
+            format!("{:.2} %", 100.0 * means.masked_share),
+            small(means.m2_bounded),
+            means.m2_other.map_or_else(String::new, small),
+            format!("{:.3}", means.entropy),
+            match means.first_collapse {
+                None => "0".to_owned(),
+                Some(version) => format!("{}, first at {version}", means.collapsed),
+            },
+        ]);
+        row
+    }
+}
+
+impl Contrast {
+    /// Column heads of the table of differences.
+    pub const HEAD: [&str; 4] = ["staleness", "difference", "seeds", "points"];
+
+    /// Returns the cells of its row.
+    pub fn row(&self) -> Vec<String> {
+        vec![
+            self.staleness.to_string(),
+            format!("{} - {}", self.loss, self.from),
+            self.seeds.to_string(),
+            points(self.difference),
+        ]
+    }
+}
+
+/// Formats a share in percent with its interval.
+fn percent(share: Spread) -> String {
+    let number = |share: f64| format!("{:.1}", 100.0 * share);
+    with_interval(share, number)
+}
+
+/// Formats a difference of shares in points, with its sign.
+fn points(difference: Spread) -> String {
+    let number = |share: f64| format!("{:+.1}", 100.0 * share);
+    with_interval(difference, number)
+}
+
+fn with_interval(spread: Spread, number: impl Fn(f64) -> String) -> String {
+    let mean = number(spread.mean);
+    match spread.interval {
+        None => mean,
+        Some((low, high)) => format!("{mean} [{}, {}]", number(low), number(high)),
+    }
+}
+
+/// Formats a second moment with two digits that count.
+fn small(moment: f64) -> String {
+    match above_rounding(moment) {
+        0.0 => "0".to_owned(),
+        0.1.. => format!("{moment:.2}"),
+        0.001.. => format!("{moment:.4}"),
+        _ => format!("{moment:.0e}"),
+    }
+}
+
+/// Formats rows under their heads, each column as wide as its widest cell.
+fn aligned(head: &[&str], rows: &[Vec<String>]) -> String {
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        let cells = cells.map(|cell| cell.chars().count());
+        cells.fold(head[column].chars().count(), usize::max)
+    };
+    let widths: Vec<_> = (0..head.len()).map(width).collect();
+    let line = |cells: Vec<&str>| {
+        let cells = cells.iter().zip(&widths);
+        let padded = cells.map(|(cell, width)| format!("{cell:<width$}"));
+        let line = padded.collect::<Vec<_>>().join("  ");
+        format!("{}\n", line.trim_end())
+    };
+    let rows = rows
+        .iter()
+        .map(|row| line(row.iter().map(String::as_str).collect()));
+    line(head.to_vec()) + &rows.collect::<String>()
+}
