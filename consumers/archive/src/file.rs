@@ -89,7 +89,7 @@ impl Opened {
     /// not exist.
     pub(crate) async fn open(store: &Store, place: FileId<'_>) -> Result<Option<Self>> {
         let path = place.path();
-        let Some(bytes) = store.head(&path).await? else {
+        let Some((mut tail, bytes)) = store.get_tail(&path, TAIL_READ).await? else {
             return Ok(None);
         };
         let corrupt = |reason: String| Error::Corrupt {
@@ -100,7 +100,6 @@ impl Opened {
             return Err(corrupt(format!("it has only {bytes} bytes")));
         }
         let mut start = bytes.saturating_sub(TAIL_READ);
-        let mut tail = store.get_range(&path, start..bytes).await?;
         let end = tail.len() - TAIL;
         let footer = footer_len(&tail[end..]).map_err(corrupt)? as u64 + TAIL as u64;
         if footer > bytes {

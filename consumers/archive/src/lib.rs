@@ -21,8 +21,8 @@
 //! * `recover.rs` finds the offset at which a sink resumes.
 //! * [`Reader`] reads an archive: files, [`Messages`], [`Heads`] (headers and counts only) and
 //!   [`Groups`] (whole groups that a [`Selection`] takes).
-//! * `topic_archive.rs` finds a topic's files and keeps what was read of them; `file.rs` opens and
-//!   checks one file, `footer.rs` reads its footer; `seal.rs` has the checksums, `columns.rs` the
+//! * `topic_archive.rs` finds a topic's files and keeps what was read of them, `ahead.rs` those opened
+//!   last; `file.rs` opens and checks one file, `footer.rs` reads its footer; `seal.rs` has the checksums, `columns.rs` the
 //!   schema.
 //! * `prune.rs` deletes the first files of a partition, for `vintage prune`.
 //! * [`Error`] lists every failure, and [`Error::fault`] names who has to act.
@@ -46,6 +46,7 @@
 //! # }
 //! ```
 
+mod ahead;
 mod bounds;
 mod cache;
 mod columns;
@@ -82,6 +83,7 @@ mod thrift;
 mod topic_archive;
 mod window;
 
+pub use ahead::AHEAD;
 pub use columns::{Codec, file_schema};
 pub use counts::SelectionCounts;
 pub use error::{Error, Result};

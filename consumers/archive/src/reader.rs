@@ -173,6 +173,20 @@ impl Reader {
         self.archive.bases(incarnation, partition).await
     }
 
+    /// Opens files of a partition at the same time, for calls of [`Reader::file`], [`Reader::heads_in`] and
+    /// [`Reader::messages_in`] that follow. Give it up to [`crate::AHEAD`] files before each as many are used. A
+    /// file that cannot be opened fails when it is used.
+    pub async fn open_ahead(
+        &self,
+        incarnation: Incarnation,
+        partition: Partition,
+        bases: &[Offset],
+    ) {
+        self.archive
+            .open_ahead(incarnation, partition, bases.to_vec())
+            .await;
+    }
+
     /// Opens one file and checks its footer and indexes, whatever its neighbours are.
     pub async fn file(
         &self,

@@ -5,11 +5,13 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use futures::future::join_all;
 use tokio::sync::OnceCell;
 use vintage_control::{Incarnation, Offset, Partition, RecordId};
 use vintage_store::Store;
 
 use crate::{
+    ahead::{AHEAD, OpenedLast},
     bounds::Bounds,
     cache::Cache,
     error::{Error, Result},
@@ -41,6 +43,8 @@ struct Shared {
     bases: Mutex<HashMap<(Incarnation, Partition), Bases>>,
     /// File in which a single record was last found, by partition.
     opened: Mutex<HashMap<(Incarnation, Partition), Opened>>,
+    /// Files opened last.
+    last: Mutex<OpenedLast>,
     groups: Mutex<Cache>,
 }
 
@@ -62,6 +66,7 @@ impl TopicArchive {
             files: Mutex::default(),
             bases: Mutex::default(),
             opened: Mutex::default(),
+            last: Mutex::default(),
             groups: Mutex::default(),
         };
         Self {
@@ -152,7 +157,12 @@ impl TopicArchive {
         };
         let mut ends = there.first(&meta);
         let mut files = Vec::new();
-        for base in there.bases {
+        for (at, &base) in there.bases.iter().enumerate() {
+            if at.is_multiple_of(AHEAD) {
+                let next = there.bases[at..].iter().take(AHEAD);
+                let unknown = self.unknown(incarnation, partition, next).await?;
+                self.open_ahead(incarnation, partition, unknown).await;
+            }
             let known = self.known(incarnation, partition, base).await?;
             let starts = known.file.footer.base_offset;
             if starts != ends {
@@ -234,7 +244,37 @@ impl TopicArchive {
         Ok(known)
     }
 
-    /// Opens a file that was listed.
+    /// Returns those of a partition's files that were not opened before.
+    async fn unknown(
+        &self,
+        incarnation: Incarnation,
+        partition: Partition,
+        bases: impl Iterator<Item = &Offset>,
+    ) -> Result<Vec<Offset>> {
+        let topic_folder = self.topic_folder().await?;
+        let known = lock(&self.shared.files);
+        let is_unknown = |base: &&Offset| {
+            let path = topic_folder.data(incarnation, partition, **base);
+            !known.contains_key(&path)
+        };
+        Ok(bases.filter(is_unknown).copied().collect())
+    }
+
+    /// Opens files of a partition at the same time, for calls that follow: [`AHEAD`] at most are kept for
+    /// long enough. One that cannot be opened is left to the call that needs it.
+    pub(crate) async fn open_ahead(
+        &self,
+        incarnation: Incarnation,
+        partition: Partition,
+        bases: Vec<Offset>,
+    ) {
+        let opening = bases
+            .into_iter()
+            .map(|base| self.open(incarnation, partition, base));
+        let _those_that_need_them_try_again = join_all(opening).await;
+    }
+
+    /// Opens a file that was listed, unless it is one of those opened last.
     pub(crate) async fn open(
         &self,
         incarnation: Incarnation,
@@ -247,7 +287,11 @@ impl TopicArchive {
             partition,
             base,
         };
+        if let Some(opened) = lock(&self.shared.last).get(&place.path()) {
+            return Ok(opened.clone());
+        }
         if let Some(opened) = Opened::open(&self.shared.store, place).await? {
+            lock(&self.shared.last).put(opened.clone());
             return Ok(opened);
         }
         let pruned = self.held(incarnation, partition).await?.pruned;
@@ -280,9 +324,16 @@ impl TopicArchive {
         &self,
         files: &mut VecDeque<ArchiveFile>,
     ) -> Result<Option<(Opened, VecDeque<usize>)>> {
-        let Some(ArchiveFile { footer, .. }) = files.pop_front() else {
+        let Some(ArchiveFile { footer, path, .. }) = files.pop_front() else {
             return Ok(None);
         };
+        if lock(&self.shared.last).get(&path).is_none() {
+            let following = files.iter().map(|file| file.footer.base_offset);
+            let next = [footer.base_offset].into_iter().chain(following);
+            let next = next.take(AHEAD).collect();
+            self.open_ahead(footer.incarnation, footer.partition, next)
+                .await;
+        }
         let opened = self
             .open(footer.incarnation, footer.partition, footer.base_offset)
             .await?;

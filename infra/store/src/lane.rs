@@ -11,7 +11,7 @@ use crate::{error::Result, store::Store};
 
 /// Number of objects that are read at a time: each costs a round trip over a network, and a run has
 /// a plan and a result for every update.
-pub const AT_ONCE: usize = 16;
+pub const AT_ONCE: usize = 32;
 
 /// Objects in their order, of which up to [`AT_ONCE`] are on their way.
 pub struct Lane<'a, T> {

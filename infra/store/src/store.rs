@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::TryStreamExt as _;
-use object_store::{ObjectStore, ObjectStoreExt as _, path::Path};
+use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt as _, path::Path};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -233,6 +233,30 @@ impl Store {
         self.patiently(|| async {
             let read = self.objects.get_range(&full, range.clone()).await;
             read.map_err(|error| Error::of("read", self.name(path), error))
+        })
+        .await
+    }
+
+    /// Reads the last `count` bytes of an object, or all of a smaller one, in one request; returns them with the
+    /// length of the object. `None` if there is none.
+    pub async fn get_tail(&self, path: &str, count: u64) -> Result<Option<(Bytes, u64)>> {
+        let full = self.full(path)?;
+        let options = GetOptions::new().with_range(Some(GetRange::Suffix(count)));
+        let failed = |error| Error::of("read", self.name(path), error);
+        self.patiently(|| async {
+            match self.objects.get_opts(&full, options.clone()).await {
+                Ok(found) => {
+                    let length = found.meta.size;
+                    let bytes = found.bytes().await.map_err(failed)?;
+                    Ok(Some((bytes, length)))
+                }
+                Err(object_store::Error::NotFound { .. }) => Ok(None),
+                // An empty object has no last bytes, which S3 answers with 416.
+                Err(error) => match self.objects.head(&full).await {
+                    Ok(meta) if meta.size == 0 => Ok(Some((Bytes::new(), 0))),
+                    _ => Err(failed(error)),
+                },
+            }
         })
         .await
     }

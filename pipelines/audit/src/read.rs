@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use vintage_archive::{ArchiveFile, Reader};
+use vintage_archive::{AHEAD, ArchiveFile, Reader};
 use vintage_bus::Bus;
 use vintage_control::{Incarnation, NumberSet, Offset, RecordId};
 use vintage_trajectory::{content_sha256, read_record};
@@ -47,6 +47,10 @@ pub(super) async fn archive(
                 inventory.prune(place, pruned.0);
             }
             for (at, &base) in bases.iter().enumerate() {
+                if at.is_multiple_of(AHEAD) {
+                    let next = &bases[at..bases.len().min(at + AHEAD)];
+                    reader.open_ahead(incarnation, partition, next).await;
+                }
                 check_chain(place, next, base, findings);
                 let read = match reader.file(incarnation, partition, base).await {
                     Ok(file) => {

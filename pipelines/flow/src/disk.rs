@@ -104,7 +104,10 @@ mod tests {
         assert_eq!(long.versions, 1 + 4_000 + 4);
         assert_eq!(of(&short, "checkpoints"), of(&long, "checkpoints"));
         assert_eq!(100 * of(&short, "rollouts"), of(&long, "rollouts"));
-        assert_eq!(long.bytes, long.items.iter().map(|item| item.bytes).sum());
+        assert_eq!(
+            long.bytes,
+            long.items.iter().map(|item| item.bytes).sum::<u64>()
+        );
     }
 
     #[test]
