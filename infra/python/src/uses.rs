@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use arrow::compute::concat_batches;
 use pyo3::{prelude::*, types::PyByteArray};
 use vintage_control::Name;
-use vintage_flow::uses;
+use vintage_flow::uses::{schema, uses as read};
 
 use crate::{
     fault::{raised, usage},
@@ -36,7 +36,7 @@ pub(crate) fn uses(
     let batches = py.detach(|| {
         runtime.block_on(async {
             let mut batches = Vec::new();
-            uses::uses(&run, name.as_ref(), |batch| {
+            read(&run, name.as_ref(), |batch| {
                 batches.push(batch.clone());
                 Ok::<_, vintage_flow::Error>(())
             })
@@ -45,6 +45,6 @@ pub(crate) fn uses(
         })
     });
     let batches = batches.map_err(|error| raised(&error))?;
-    let table = concat_batches(&uses::schema(), &batches).map_err(|error| arrow(&error))?;
+    let table = concat_batches(&schema(), &batches).map_err(|error| arrow(&error))?;
     stream::encoded(py, &table)
 }

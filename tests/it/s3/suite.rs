@@ -33,8 +33,15 @@ async fn an_object_reads_back_and_is_never_overwritten(store: &Store) {
     assert!(store.get_range("a/b", 5..9).await.is_err());
     assert!(store.get_range("a/none", 0..1).await.is_err());
     assert_eq!(store.head("a/b").await.unwrap(), Some(5));
+    let tail = async |path, count| store.get_tail(path, count).await.unwrap();
+    let some = |bytes: &'static str, length| Some((Bytes::from_static(bytes.as_bytes()), length));
+    assert_eq!(tail("a/b", 2).await, some("st", 5));
+    assert_eq!(tail("a/b", 5).await, some("first", 5));
+    assert_eq!(tail("a/b", 9).await, some("first", 5));
+    assert_eq!(tail("a/none", 9).await, None);
     assert_eq!(create(store, "empty", b"").await, Created::New);
     assert_eq!(store.get("empty").await.unwrap().unwrap(), "");
+    assert_eq!(tail("empty", 9).await, some("", 0));
     store.delete("a/b").await.unwrap();
     store.delete("a/b").await.unwrap();
     assert_eq!(store.head("a/b").await.unwrap(), None);

@@ -2,7 +2,7 @@
 
 mod staleness;
 
-pub(crate) use self::staleness::StalenessArgs;
+pub(crate) use self::staleness::GridArgs;
 use clap::{Args, Subcommand, ValueEnum};
 use vintage_experiment::lock::{self, ObservedSettings, Scales, Settings};
 
@@ -23,7 +23,7 @@ pub(crate) enum ExperimentCommand {
     ///
     /// Says first which runs there are and what they will take. The first ^C has the runs under way write a
     /// checkpoint and end; the same command goes on.
-    Staleness(StalenessArgs),
+    Staleness(GridArgs),
 }
 
 const LOCK: &str = "\

@@ -31,7 +31,7 @@ Exit code 3 if a run failed; the others are done nevertheless.";
 /// Arguments of `vintage experiment staleness`.
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = STALENESS)]
-pub(crate) struct StalenessArgs {
+pub(crate) struct GridArgs {
     /// Folder of the runs and of the page. [default: runs/staleness, or runs/staleness-quick with --quick]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -147,7 +147,7 @@ fn rate(text: &str) -> Result<Rate, String> {
     Ok(Rate { of, lr })
 }
 
-impl StalenessArgs {
+impl GridArgs {
     /// Returns the folder of the runs.
     pub(crate) fn folder(&self) -> PathBuf {
         let usual = if self.quick {
@@ -247,10 +247,10 @@ mod tests {
     use clap::Parser as _;
     use vintage_control::AlgorithmName::{Grpo, M2po, None as Plain};
 
-    use super::StalenessArgs;
+    use super::GridArgs;
     use crate::args::{Cli, ExperimentCommand, Verb};
 
-    fn parse(words: &str) -> Result<StalenessArgs, clap::Error> {
+    fn parse(words: &str) -> Result<GridArgs, clap::Error> {
         let words = ["vintage", "experiment", "staleness"]
             .into_iter()
             .chain(words.split_whitespace());

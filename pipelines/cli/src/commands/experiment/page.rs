@@ -9,13 +9,13 @@ use vintage_experiment::staleness::{
 };
 use vintage_report::{Across, Drawing, Line, Part, Scale, Sheet, Table};
 
-use crate::args::StalenessArgs;
+use crate::args::GridArgs;
 
 /// Points of a curve, as x and y.
 type Points = Vec<(f64, f64)>;
 
 /// Writes `staleness.html` and `staleness.json` into the folder; returns the path of the page.
-pub(super) fn write(report: &Report, args: &StalenessArgs, folder: &Path) -> Result<PathBuf> {
+pub(super) fn write(report: &Report, args: &GridArgs, folder: &Path) -> Result<PathBuf> {
     let numbers = folder.join("staleness.json");
     let json = serde_json::to_vec_pretty(report).context("cannot print the report")?;
     std::fs::write(&numbers, json)
@@ -25,7 +25,7 @@ pub(super) fn write(report: &Report, args: &StalenessArgs, folder: &Path) -> Res
     Ok(to)
 }
 
-fn sheet(report: &Report, args: &StalenessArgs) -> Sheet {
+fn sheet(report: &Report, args: &GridArgs) -> Sheet {
     let grid = &report.grid;
     let losses: Vec<_> = grid.losses.iter().map(|loss| loss.name).collect();
     let mut parts = vec![Part::Table(table(report))];

@@ -25,7 +25,7 @@ use super::{
     page,
 };
 use crate::{
-    args::StalenessArgs,
+    args::GridArgs,
     exit::{CommandOutcome, Signal, Usage},
     progress::Display,
 };
@@ -41,7 +41,7 @@ struct Done {
 
 /// Experiment with its folder.
 struct Experiment<'a> {
-    args: &'a StalenessArgs,
+    args: &'a GridArgs,
     context: &'a Context,
     folder: PathBuf,
     grid: Grid,
@@ -51,7 +51,7 @@ struct Experiment<'a> {
 }
 
 /// Runs the experiment.
-pub(super) async fn staleness(args: &StalenessArgs, context: &Context) -> Result<CommandOutcome> {
+pub(super) async fn staleness(args: &GridArgs, context: &Context) -> Result<CommandOutcome> {
     let grid = args.grid();
     grid.check()?;
     if let Some((setting, how)) = args.taken() {
