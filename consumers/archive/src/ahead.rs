@@ -15,7 +15,7 @@ const KEPT: usize = 4 * AHEAD;
 #[derive(Debug, Default)]
 pub(crate) struct OpenedLast {
     files: HashMap<String, Opened>,
-    /// Their paths, those opened first in front.
+    /// Paths of the files, those opened first in front.
     order: VecDeque<String>,
 }
 

@@ -203,12 +203,13 @@ class Arrays(unittest.TestCase):
             commit(next(iter(learner)))
 
     def test_an_interrupt_ends_a_wait_and_the_run_goes_on(self) -> None:
-        # The judge answers when the gate is opened: however late the interrupt comes, no update is
-        # ready.
+        # After the question of the start, the judge answers when the gate is opened: however late the
+        # interrupt comes, no update is ready.
         gate = self.folder / "gate"
         os.mkfifo(gate)
         answer = r's/.*"id":"\([0-9]*\)".*/{"id":"\1","reward":1}/'
-        judge = ["sh", "-c", f"read -r _ <'{gate}'; sed -u '{answer}'"]
+        first = f"read -r line; echo \"$line\" | sed '{answer}'"
+        judge = ["sh", "-c", f"{first}; read -r _ <'{gate}'; sed -u '{answer}'"]
         learner = self.open(
             rollout__reward__command=judge,
             rollout__reward__timeout_seconds=600,

@@ -79,6 +79,6 @@ mod tests {
             text += std::str::from_utf8(&row).expect("text");
             row.clear();
         }
-        assert_eq!(text, "{\"a\":1}\n{\"a\":2}\n{\"a\":3}\n");
+        assert_eq!(text, r#"{"a": 1}{"a": 2}{"a": 3}"#);
     }
 }

@@ -4,6 +4,7 @@
 use std::path::Path;
 use vintage_settings::{RunConfig, TeacherKind};
 
+use tokio_util::sync::CancellationToken;
 use vintage_local::NO_CHAT_TEMPLATE;
 use vintage_model::{ChatTemplate, DecoderConfig, Messages, ModelFolder, Tokenizer};
 use vintage_rollout::{Form, Prompt, PromptSet, Reward, open_reward};
@@ -28,12 +29,19 @@ pub(crate) enum Trains {
 }
 
 /// Refuses inputs that no run can work with, and returns them as they were checked. A program that
-/// judges completions is asked once. Writes nothing.
-pub(crate) async fn check(config: &RunConfig, trains: Trains) -> Result<Prepared> {
+/// judges completions is asked once, which `stop` ends. Writes nothing.
+pub(crate) async fn check(
+    config: &RunConfig,
+    trains: Trains,
+    stop: &CancellationToken,
+) -> Result<Prepared> {
     let mut prepared = check_files(config, trains)?;
     check_broker(config).await?;
     if let (Some(question), Some(reward)) = (prepared.question.take(), &mut prepared.reward) {
-        question.ask(reward.as_mut()).await?;
+        tokio::select! {
+            asked = question.ask(reward.as_mut()) => asked?,
+            () = stop.cancelled() => return Err(Error::Interrupted),
+        }
     }
     Ok(prepared)
 }

@@ -47,7 +47,7 @@ pub async fn archive(
     let config = &resolved.config;
     let look_out = SettingsWatch::begin(config, out, stop);
     let watch = Watch::over(Role::Archive, config, events);
-    let (folder, log, _no_inputs) = join(resolved, out, Reads::Log, &watch).await?;
+    let (folder, log, _no_inputs) = join(resolved, out, Reads::Log, &watch, stop).await?;
     let outcome = archive_on(
         config,
         &folder,
@@ -161,7 +161,7 @@ pub async fn rollout(
         of_run,
     };
     let look_out = SettingsWatch::begin(config, out, stop);
-    let (folder, log, checked) = join(resolved, out, Reads::Prompts, &watch).await?;
+    let (folder, log, checked) = join(resolved, out, Reads::Prompts, &watch, stop).await?;
     let producer = Producer {
         config,
         accept,

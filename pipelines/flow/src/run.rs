@@ -87,7 +87,7 @@ async fn run_watched(
     let config = &resolved.config;
     let checked = if is_new {
         phase("checking prompts, model and reward");
-        Some(preflight::check(config, preflight::Trains::Here).await?)
+        Some(preflight::check(config, preflight::Trains::Here, stop).await?)
     } else {
         None
     };

@@ -3,7 +3,8 @@
 use std::{fs, path::Path, process::Command};
 
 use anyhow::{Result, ensure};
-use vintage_tests::place;
+use rustix::process::Signal;
+use vintage_tests::{Running, place};
 
 use super::{FAILED, USAGE, nothing_half_written, refused};
 use crate::small;
@@ -99,6 +100,29 @@ fn rewards_that_are_no_numbers_are_counted_and_quoted() -> Result<()> {
     let script = r#"sed -u 's/.*"id":"\([0-9]*\)".*/{"id":"\1","reward":NaN}/'"#;
     let words = ["no reward for", "NaN", "finite", "max_failed_groups"];
     fails_with(script, "30", "NaN", &words)
+}
+
+#[test]
+fn an_interrupt_ends_the_question_of_the_start() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (folder, out) = (folder.path(), folder.path().join("run"));
+    let hangs = judged_by(
+        folder,
+        &out,
+        "echo $$ >> PIDS; read -r line; sleep 600",
+        "600",
+    )?;
+    let mut starts = Running::start(hangs)?;
+    ensure!(
+        starts.says("checking prompts, model and reward")?,
+        "it ended"
+    );
+    starts.signal(Signal::INT)?;
+    let ended = starts.wait()?;
+    ensure!(ended.status.code() == Some(130), "{}", ended.status);
+    ensure!(!out.exists(), "something was written");
+    ensure!(running(folder).is_empty(), "the judge is still running");
+    Ok(())
 }
 
 #[test]

@@ -196,7 +196,8 @@ async fn what_is_passed_over_is_counted_and_not_read() {
     assert_eq!(offsets, (base..end).collect::<Vec<_>>());
     assert_eq!(counts.records, end as u64);
     assert_eq!(counts.skipped, [(RefusedBy::Version, base as u64)].into());
-    // Damage is found where the damaged rows are wanted.
+    // Damage is found where the damaged rows are wanted, by a reader that has not opened the files before.
+    let reader = Reader::new(store.clone(), TOPIC);
     let mut groups = reader.groups(&Selection::default()).await.unwrap();
     assert!(groups.next().await.is_err());
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use tokio_util::sync::CancellationToken;
 use vintage_config::Resolved;
 use vintage_settings::RunConfig;
 
@@ -32,6 +33,7 @@ pub(super) async fn join(
     out: &Path,
     reads: Reads,
     watch: &Watch,
+    stop: &CancellationToken,
 ) -> Result<(RunFolder, Log, Option<Prepared>)> {
     let config = &resolved.config;
     refuse_embedded(config)?;
@@ -42,7 +44,7 @@ pub(super) async fn join(
         Reads::Batches => Some(preflight::Trains::Here),
     };
     let checked = if let Some(trains) = trains {
-        Some(preflight::check(config, trains).await?)
+        Some(preflight::check(config, trains, stop).await?)
     } else {
         preflight::check_broker(config).await?;
         None

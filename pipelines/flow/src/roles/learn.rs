@@ -122,7 +122,7 @@ async fn learn_watched(
     let recorded = config.learner.source == SourceKind::Archive;
     let (folder, log, checked) = match (&lead, recorded) {
         (None, false) => {
-            let (folder, log, checked) = join(resolved, out, Reads::Batches, watch).await?;
+            let (folder, log, checked) = join(resolved, out, Reads::Batches, watch, stop).await?;
             (folder, Some(log), checked)
         }
         // A recorded log needs no broker: no producer samples from the resulting versions.
