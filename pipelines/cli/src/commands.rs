@@ -42,7 +42,7 @@ use vintage_flow::devices;
 
 use crate::{
     args::{Verb, WeighArgs},
-    exit::{CommandOutcome, Usage},
+    exit::{CommandOutcome, Signal, Usage},
     output::{Output, writer},
     progress::{Display, Screen, watch},
     signals::Signals,
@@ -67,8 +67,36 @@ impl Context {
     }
 }
 
-/// Runs a verb.
+/// Runs a verb. The first signal ends one that only reads, and asks the others to finish what is under way.
 pub(crate) async fn execute(verb: Verb, context: &Context) -> Result<CommandOutcome> {
+    let reads = only_reads(&verb);
+    let work = Box::pin(run_verb(verb, context));
+    tokio::select! {
+        outcome = work => outcome,
+        () = context.signals.stop.cancelled(), if reads => {
+            let signal = context.signals.received().unwrap_or(Signal::Interrupt);
+            Ok(CommandOutcome::Interrupted(signal))
+        }
+    }
+}
+
+/// Returns true if a verb changes nothing, or writes one file when it is done.
+fn only_reads(verb: &Verb) -> bool {
+    match verb {
+        Verb::Replay(args) => args.exact,
+        Verb::Audit(_)
+        | Verb::Parity(_)
+        | Verb::Mismatch(_)
+        | Verb::Report(_)
+        | Verb::Samples(_)
+        | Verb::Uses(_)
+        | Verb::Inspect(_)
+        | Verb::Doctor(_) => true,
+        _ => false,
+    }
+}
+
+async fn run_verb(verb: Verb, context: &Context) -> Result<CommandOutcome> {
     match verb {
         Verb::Run(args) => run::run(&args, context).await,
         Verb::Rollout(args) => roles::rollout(&args, context).await,
