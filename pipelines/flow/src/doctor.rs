@@ -303,17 +303,13 @@ fn room(config: &RunConfig, out: &Path, disk: Option<Disk>) -> Check {
         }
     };
     let mut found = format!("{} free at {}", size(free), folder.display());
-    let mut needed = 0;
+    let is_here = |_: &&Disk| config.store.is_none();
+    let needed = disk.as_ref().filter(is_here).map_or(0, |disk| disk.bytes);
     if let Some(disk) = &disk {
         let items = disk.items.iter();
         let items = items.map(|item| format!("{} {}", item.name, size(item.bytes)));
-        let place = match &config.store {
-            Some(store) => format!("in {store}"),
-            None => {
-                needed = disk.bytes;
-                "at the end".to_owned()
-            }
-        };
+        let place = config.store.as_ref();
+        let place = place.map_or_else(|| "at the end".to_owned(), |store| format!("in {store}"));
         found = format!(
             "{found}; about {} {place} after {} updates ({})",
             size(disk.bytes),

@@ -1,6 +1,10 @@
 //! `vintage uses`: writes which update trained which rollout.
 
-use std::{fs::File, io::BufWriter, path::Path};
+use std::{
+    fs::File,
+    io::{BufWriter, IntoInnerError},
+    path::Path,
+};
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
@@ -68,7 +72,7 @@ async fn write(args: &UsesArgs, to: &File) -> Result<UsesRead> {
     })
     .await?;
     let buffered = file.finish().with_context(writing)?;
-    let to = buffered.into_inner().map_err(|error| error.into_error());
+    let to = buffered.into_inner().map_err(IntoInnerError::into_error);
     to.and_then(File::sync_all).with_context(writing)?;
     Ok(read)
 }
