@@ -105,7 +105,7 @@ class Reading(unittest.TestCase):
             (lambda: vintage.read(self.run_folder, where={"reward": (2, 1)}), "nothing is in"),
             (lambda: vintage.read(self.run_folder, topic="other"), "no archive of other"),
             (lambda: vintage.read(self.run_folder / "plans"), "holds no archive"),
-            (lambda: vintage.uses(self.run_folder, learner="b"), "no plan"),
+            (lambda: vintage.uses(self.run_folder, learner="b"), "no learner b"),
         ]:
             with self.assertRaises(vintage.UsageError) as raised:
                 call()
