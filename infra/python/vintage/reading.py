@@ -82,9 +82,10 @@ def _opened(stream: Any) -> Iterator[pa.RecordBatch]:
 def uses(run: str | os.PathLike[str], *, learner: str | None = None) -> pa.Table:
     """Which rollout each update of a learner trained: one row for each use.
 
-    Columns: ``update``, ``first_trained`` (the update that trained it first), ``group``, ``incarnation``, ``partition``, ``offset``, ``producer``,
-    ``producer_seq``, ``sample_index``, ``prompt_id``, ``oldest_version``, ``newest_version``,
-    ``staleness`` (of its oldest token, in updates), ``tokens``, ``reward``, ``advantage``, and
+    Columns: ``update``, ``first_trained`` (the update that trained it first), ``group``,
+    ``incarnation``, ``partition``, ``offset``, ``producer``, ``producer_seq``, ``sample_index``,
+    ``prompt_id``, ``oldest_version``, ``newest_version``, ``staleness`` (of its oldest token, in
+    updates), ``tokens``, ``reward``, ``advantage``, and
     ``update_masked_share``: the share of the whole update's tokens that the rule masked; null while
     the update has no result. ``learner`` is the lead if not given. Groups of a blended archive are
     left out.
