@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use futures::future::join_all;
+use futures::{StreamExt as _, TryStreamExt as _, future::join_all, stream};
 use tokio::sync::OnceCell;
 use vintage_control::{Incarnation, Offset, Partition, RecordId};
 use vintage_store::Store;
@@ -157,13 +157,11 @@ impl TopicArchive {
         };
         let mut ends = there.first(&meta);
         let mut files = Vec::new();
-        for (at, &base) in there.bases.iter().enumerate() {
-            if at.is_multiple_of(AHEAD) {
-                let next = there.bases[at..].iter().take(AHEAD);
-                let unknown = self.unknown(incarnation, partition, next).await?;
-                self.open_ahead(incarnation, partition, unknown).await;
-            }
-            let known = self.known(incarnation, partition, base).await?;
+        let bases = stream::iter(there.bases);
+        let mut opening = bases
+            .map(|base| self.known(incarnation, partition, base))
+            .buffered(AHEAD);
+        while let Some(known) = opening.try_next().await? {
             let starts = known.file.footer.base_offset;
             if starts != ends {
                 let kind = if starts > ends { "gap" } else { "overlap" };
@@ -242,22 +240,6 @@ impl TopicArchive {
         };
         lock(&self.shared.files).insert(path, known.clone());
         Ok(known)
-    }
-
-    /// Returns those of a partition's files that were not opened before.
-    async fn unknown(
-        &self,
-        incarnation: Incarnation,
-        partition: Partition,
-        bases: impl Iterator<Item = &Offset>,
-    ) -> Result<Vec<Offset>> {
-        let topic_folder = self.topic_folder().await?;
-        let known = lock(&self.shared.files);
-        let is_unknown = |base: &&Offset| {
-            let path = topic_folder.data(incarnation, partition, **base);
-            !known.contains_key(&path)
-        };
-        Ok(bases.filter(is_unknown).copied().collect())
     }
 
     /// Opens files of a partition at the same time, for calls that follow: [`AHEAD`] at most are kept for

@@ -125,6 +125,18 @@ pub(crate) fn columns<'a>(lines: impl IntoIterator<Item = (&'a str, String)>) ->
     })
 }
 
+/// Formats counts by reason behind their sum, such as ` (timeout 2, died 1)`; empty without any.
+pub(crate) fn reasons<'a>(counts: impl IntoIterator<Item = (&'a str, u64)>) -> String {
+    let counts = counts.into_iter();
+    let counts: Vec<_> = counts
+        .map(|(why, count)| format!("{why} {count}"))
+        .collect();
+    if counts.is_empty() {
+        return String::new();
+    }
+    format!(" ({})", counts.join(", "))
+}
+
 /// Formats a table: a head, then rows. Columns of numbers are aligned to the right.
 pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let column = |i: usize| rows.iter().filter_map(move |row| row.get(i));

@@ -140,11 +140,8 @@ impl Exam {
             .collect();
         let items = asked.iter().zip(groups).flat_map(|(prompt, group)| {
             group.into_iter().map(|sample| RewardItem {
-                prompt: prompt.text.clone(),
-                answer: prompt.answer.clone(),
-                metadata: prompt.metadata.clone(),
                 episode: sample.episode.map(|episode| episode.score),
-                completion: sample.completion_text,
+                ..RewardItem::new(prompt, sample.completion_text)
             })
         });
         let scores = self.reward.score(items.collect()).await?;

@@ -44,13 +44,7 @@ impl Question {
         let prompt = set.prompts().first()?;
         (prompt.form != Form::Messages).then(|| Self {
             place: format!("{}:{}", set.path_of(prompt).display(), prompt.line),
-            item: RewardItem {
-                prompt: prompt.text.clone(),
-                completion: prompt.answer.clone().unwrap_or_default(),
-                answer: prompt.answer.clone(),
-                metadata: prompt.metadata.clone(),
-                episode: None,
-            },
+            item: RewardItem::new(prompt, prompt.answer.clone().unwrap_or_default()),
         })
     }
 

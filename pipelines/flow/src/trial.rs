@@ -231,13 +231,7 @@ async fn score(
     prompt: &Prompt,
     completions: Vec<(Origin, String, Option<u64>)>,
 ) -> Result<Vec<TriedCompletion>> {
-    let item = |completion: &String| RewardItem {
-        prompt: prompt.text.clone(),
-        completion: completion.clone(),
-        answer: prompt.answer.clone(),
-        metadata: prompt.metadata.clone(),
-        episode: None,
-    };
+    let item = |completion: &String| RewardItem::new(prompt, completion.clone());
     let items = completions
         .iter()
         .map(|(_, completion, _)| item(completion));

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use vintage_settings::{AnswerKind, RewardConfig};
 use vintage_verify::{check, is_correct_after};
 
-use crate::error::Error;
+use crate::{error::Error, prompts::prompt::Prompt};
 
 /// One completion to be scored.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,6 +19,19 @@ pub struct RewardItem {
     pub metadata: BTreeMap<String, String>,
     /// Score that the environment gave the episode, if the completion is one.
     pub episode: Option<RewardScore>,
+}
+
+impl RewardItem {
+    /// Asks about a completion of a prompt that no environment scored.
+    pub fn new(prompt: &Prompt, completion: String) -> Self {
+        Self {
+            prompt: prompt.text.clone(),
+            completion,
+            answer: prompt.answer.clone(),
+            metadata: prompt.metadata.clone(),
+            episode: None,
+        }
+    }
 }
 
 /// Score of a completion.

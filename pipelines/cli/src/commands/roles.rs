@@ -17,7 +17,7 @@ use crate::{
     allocator,
     args::{ArchiveArgs, LearnArgs, RoleArgs, RolloutArgs},
     exit::CommandOutcome,
-    output::columns,
+    output::{columns, reasons},
 };
 
 /// Waits for the settings of the run's lead and returns them under the role's own flags. For roles
@@ -220,18 +220,7 @@ fn print(
 /// Formats counts by reason, such as `3 groups (timeout 2, died 1)`.
 fn counts([one, many]: [&str; 2], by: &BTreeMap<&'static str, u64>) -> String {
     let all: u64 = by.values().sum();
-    let reasons: Vec<_> = by
-        .iter()
-        .map(|(why, count)| format!("{why} {count}"))
-        .collect();
-    let reasons = if reasons.is_empty() {
-        String::new()
-    } else {
-        format!(" ({})", reasons.join(", "))
-    };
-    format!(
-        "{} {}{reasons}",
-        grouped(all),
-        if all == 1 { one } else { many }
-    )
+    let what = if all == 1 { one } else { many };
+    let reasons = reasons(by.iter().map(|(why, count)| (*why, *count)));
+    format!("{} {what}{reasons}", grouped(all))
 }

@@ -6,7 +6,12 @@ use anyhow::{Context as _, Result};
 use vintage_flow::{Summary, config_file, write_report};
 
 use super::Context;
-use crate::{allocator, args::RunArgs, exit::CommandOutcome, output::columns};
+use crate::{
+    allocator,
+    args::RunArgs,
+    exit::CommandOutcome,
+    output::{columns, reasons},
+};
 
 /// Runs `vintage run`.
 pub(crate) async fn run(args: &RunArgs, context: &Context) -> Result<CommandOutcome> {
@@ -136,16 +141,12 @@ fn held_out(summary: &Summary) -> Vec<(&'static str, String)> {
 
 fn groups(summary: &Summary) -> String {
     let rejected: u64 = summary.rejected.values().sum();
-    let reasons: Vec<_> = summary
-        .rejected
-        .iter()
-        .map(|(reason, count)| format!("{reason} {count}"))
-        .collect();
-    let reasons = if reasons.is_empty() {
-        String::new()
-    } else {
-        format!(" ({})", reasons.join(", "))
-    };
+    let reasons = reasons(
+        summary
+            .rejected
+            .iter()
+            .map(|(why, count)| (why.as_str(), *count)),
+    );
     format!(
         "{} produced {} {} trained + {} rejected{reasons} + {} in flight + {} lost",
         grouped(summary.produced),

@@ -118,11 +118,8 @@ impl Judge {
 
 fn items(group: &SampledGroup) -> impl Iterator<Item = RewardItem> {
     group.samples.iter().flatten().map(|sample| RewardItem {
-        prompt: group.prompt.text.clone(),
-        completion: sample.completion_text.clone(),
-        answer: group.prompt.answer.clone(),
-        metadata: group.prompt.metadata.clone(),
         episode: sample.episode.as_ref().map(|episode| episode.score.clone()),
+        ..RewardItem::new(&group.prompt, sample.completion_text.clone())
     })
 }
 
