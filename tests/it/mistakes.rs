@@ -194,7 +194,9 @@ fn killed_sink(folder: &Path, run: &str, kafka: &Kafka, mistake: &str) -> Result
         (committed > 0) != mistake.is_empty(),
         "{committed} were committed"
     );
-    let faults = faults("store.linked=stop@1", mistake);
+    // The first object is the one that all sinks agree on, whether any group was produced or not;
+    // the second is the sink's first file.
+    let faults = faults("store.linked=stop@2", mistake);
     let sink = stage.start(Who::Sink(0), 3, &faults, &on_end)?;
     sink.stopped()?;
     sink.signal(Signal::CONT)?;
