@@ -6,6 +6,8 @@ usage: servers.py vllm|sglang VINTAGE VENV FOLDER [PORT]
    with: the two log-probs must agree.
 2. With completions that run while weights change, and the server killed in the middle, every
    archived token must have the log-prob that torch computes with the version its span names.
+3. With vLLM, of a run that trains adapters: the server is given adapters alone, and every archived token
+   must have the log-prob of the version that torch merges. What a change of weights would cut off is whole.
 """
 
 import json
@@ -100,7 +102,7 @@ def model(folder):
 ENVIRONMENT = {
     "vllm": {
         "VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        "VLLM_SERVER_DEV_MODE": "1",
+        "VLLM_SERVER_DEV_MODE": "1", "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",
     },
     "sglang": {
         "SGLANG_USE_CPU_ENGINE": "1", "CUDA_VISIBLE_DEVICES": "", "LD_LIBRARY_PATH": str(VENV / "stub"),
@@ -111,6 +113,7 @@ COMMAND = {
         VENV / "bin/vllm", "serve", FOLDER / "model", "--served-model-name", "policy", "--dtype", "float32",
         "--enforce-eager", "--max-model-len", "256", "--max-num-seqs", "64", "--enable-scale-out",
         "--logprobs-mode", "processed_logprobs", "--generation-config", "vllm",
+        "--enable-lora", "--max-lora-rank", "8", "--max-loras", "2",
     ],
     "sglang": [
         VENV / "bin/python", "-m", "sglang.launch_server", "--model-path", FOLDER / "model",
@@ -195,6 +198,19 @@ def score(config, weights, ids, temperature):
     return logits.log_softmax(-1)[:-1].gather(1, torch.tensor(ids[1:])[:, None])[:, 0]
 
 
+def read(folder):
+    """Weights of a version: whole, or version 0 with adapters merged."""
+    if (folder / "model.safetensors").is_file():
+        return load_file(folder / "model.safetensors")
+    weights = load_file(folder.parent / "0/model.safetensors")
+    config = json.loads((folder / "adapter_config.json").read_text())
+    factors = load_file(folder / "adapter_model.safetensors")
+    for name in {name.rsplit(".lora_", 1)[0] for name in factors}:
+        a, b = (factors[f"{name}.lora_{factor}.weight"] for factor in "AB")
+        weights[name.removeprefix("base_model.model.") + ".weight"] += config["lora_alpha"] / config["r"] * (b @ a)
+    return weights
+
+
 def compare(out):
     """Scores every archived token with the version that its span names."""
     config = json.loads((out / "weights/lead/0/config.json").read_text())
@@ -210,7 +226,7 @@ def compare(out):
                 version = span["version"]
                 versions.add(version)
                 if version not in weights:
-                    weights[version] = load_file(out / f"weights/lead/{version}/model.safetensors")
+                    weights[version] = read(out / f"weights/lead/{version}")
                 right = score(config, weights[version], prompt + sampled, row["temperature"])
                 for at in range(span["start"], end):
                     given = row["behavior_logprobs"][at]
@@ -218,6 +234,32 @@ def compare(out):
                     tokens += 1
     return {"rows": rows, "tokens": tokens, "rows_of_several_versions": crossed,
             "versions": len(versions), "worst_difference": worst}
+
+
+def audited(out):
+    audit = subprocess.run([VINTAGE, "audit", "--offline", out], capture_output=True, text=True)
+    assert audit.returncode == 0, audit.stdout + audit.stderr
+
+
+def adapted():
+    """Trains adapters, of which the server is given those of every version."""
+    out = FOLDER / "adapters"
+    settings = ["gate.max_staleness=8", "rollout.max_tokens=64", "learner.lora.rank=8",
+                "learner.optimizer.lr=0.02", "rollout.server.adapters=true"]
+    with open(FOLDER / "adapters.log", "w") as errors:
+        subprocess.run(command(out, 20, *settings), stdout=errors, stderr=errors, check=True)
+    rewards = [round(result["reward"], 3) for result in results(out)]
+    stored = [version.name for version in (out / "weights/lead").iterdir()
+              if not (version / "model.safetensors").exists()]
+    whole = sum(file.stat().st_size for file in (out / "weights/lead/0").iterdir())
+    alone = sum(file.stat().st_size for file in (out / "weights/lead/1").iterdir())
+    report = {"updates": len(rewards), "first_reward": rewards[0], "last_reward": rewards[-1],
+              "versions_of_adapters": len(stored), "bytes": alone, "bytes_whole": whole, **compare(out)}
+    assert report["updates"] == 20 and report["versions_of_adapters"] == 19, report
+    assert report["worst_difference"] < TOLERANCE, report
+    assert report["versions"] > 10 and report["last_reward"] > report["first_reward"], report
+    audited(out)
+    return report
 
 
 def main():
@@ -266,8 +308,9 @@ def main():
         assert report["killed"]["updates"] == 30, report
         assert report["killed"]["worst_difference"] < TOLERANCE, report
         assert report["killed"]["last_reward"] > report["killed"]["first_reward"], report
-        audit = subprocess.run([VINTAGE, "audit", "--offline", killed], capture_output=True, text=True)
-        assert audit.returncode == 0, audit.stdout + audit.stderr
+        audited(killed)
+        if KIND == "vllm":
+            report["adapters"] = adapted()
         print(json.dumps(report, indent=1))
     finally:
         server.kill()

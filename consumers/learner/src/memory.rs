@@ -3,7 +3,7 @@
 use serde::Serialize;
 use vintage_control::{Precision, Training};
 use vintage_model::{BatchShape, DecoderConfig, Footprint};
-use vintage_settings::Device;
+use vintage_settings::{Device, PublishConfig};
 
 use crate::engine::compute;
 
@@ -33,15 +33,15 @@ pub struct Memory {
 
 impl Memory {
     /// Predicts the memory of a learner that trains `config` as `training` says, in micro-batches
-    /// of at most `batch`, stores one of `full_every` versions whole, and has a penalty on the
-    /// distance from earlier versions if `penalized`. If updates are computed on a GPU, the result is
+    /// of at most `batch`, publishes versions as `publish` says, and has a penalty on the distance from
+    /// earlier versions if `penalized`. If updates are computed on a GPU, the result is
     /// the host's memory; the GPU's own memory is not predicted.
     pub fn predict(
         config: &DecoderConfig,
         training: &Training,
         batch: BatchShape,
         device: Device,
-        full_every: u64,
+        publish: &PublishConfig,
         penalized: bool,
     ) -> Self {
         let lora = training.lora.as_ref();
@@ -54,7 +54,13 @@ impl Memory {
         let file = if rounded { parameters / 2 } else { parameters };
         // The version published last, on which the next one is a delta. While that is made, it takes
         // at most as much again.
-        let base = if full_every > 1 { file } else { 0 };
+        let base = if publish.full_every > 1 { file } else { 0 };
+        // Version 0 and what the adapters make of it, when the first are published.
+        let merged = if publish.adapters && lora.is_some() {
+            parameters + file
+        } else {
+            0
+        };
         let masters = if rounded && lora.is_none() {
             parameters
         } else {
@@ -70,7 +76,7 @@ impl Memory {
                 resident("load", 2 * parameters + adapters),
                 // The trained parameters come back beside the ones that they replace.
                 resident("update", model + trained),
-                resident("publish", model + file + base),
+                resident("publish", model + file + base.max(merged)),
                 // The moments come back and are serialised.
                 resident(
                     "checkpoint",
@@ -93,7 +99,7 @@ impl Memory {
             // The file's bytes beside the parameters made of them.
             resident("load", 2 * parameters + adapters + base),
             resident("update", model + trained + moments + passing),
-            resident("publish", model + moments + file + base),
+            resident("publish", model + moments + file + base.max(merged)),
             resident(
                 "checkpoint",
                 model + moments + (moments + masters).max(adapters),

@@ -245,6 +245,19 @@ impl Trainer {
             .await?
     }
 
+    /// Returns the files of the adapters alone, which name `base` as the model that they were trained
+    /// on; none if no adapters are trained.
+    pub async fn adapters(
+        &mut self,
+        base: Option<BaseModel>,
+    ) -> Result<Vec<(&'static str, Bytes)>> {
+        let files = self.with_policy(move |policy| policy.decoder.peft_files(base.as_ref()));
+        let files = files.await??.into_iter();
+        Ok(files
+            .map(|(name, bytes)| (name, Bytes::from(bytes)))
+            .collect())
+    }
+
     /// Returns the digest that is recorded or was computed for this version.
     pub fn weights_sha256(&self) -> Sha256 {
         self.weights_sha256

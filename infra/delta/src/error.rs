@@ -39,6 +39,12 @@ pub enum Error {
         /// Name of the tensor.
         name: String,
     },
+    /// Adapters that cannot be merged into the base.
+    #[error("the adapters cannot be merged: {reason}")]
+    Adapters {
+        /// What is wrong with them.
+        reason: String,
+    },
     /// Weights that are no safetensors file.
     #[error("the weights are no safetensors file: {reason}")]
     Weights {
@@ -60,6 +66,10 @@ impl Error {
             Self::Compress { .. } => Fault::Internal,
             _ => Fault::External,
         }
+    }
+
+    pub(crate) fn adapters(reason: String) -> Self {
+        Self::Adapters { reason }
     }
 
     pub(crate) fn damaged(reason: impl Into<String>) -> Self {

@@ -6,6 +6,7 @@
 //! exactly. Everything here is a pure function of byte slices; `vintage-store` keeps the files.
 //!
 //! * [`encode`] makes a delta, [`apply`] turns the base's bytes into the new ones in place.
+//! * [`merge`] makes the new file of a base and low-rank adapters, where those were all that changed.
 //! * `piece.rs` is the encoding of up to [`PIECE`] values, `layout.rs` reads where a file's tensors
 //!   lie, `file.rs` joins the pieces.
 //!
@@ -34,8 +35,10 @@
 mod error;
 mod file;
 mod layout;
+mod low_rank;
 mod piece;
 
 pub use error::{Error, Result};
 pub use file::{Ends, apply, encode};
+pub use low_rank::{PEFT_PREFIX, merge, onto};
 pub use piece::{PIECE, Width, decode as decode_piece, encode as encode_piece};

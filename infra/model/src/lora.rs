@@ -7,7 +7,6 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use vintage_control::{LoraSettings, Precision};
 
-use crate::cpu::{multiversion, rows_in_parallel};
 use crate::error::{Error, Result};
 use crate::gradients::Gradients;
 use crate::ops::linear;
@@ -166,43 +165,8 @@ pub(crate) struct Delta<'a> {
 }
 
 impl Delta<'_> {
-    /// Computes base + s·B·A with the same bits on every CPU. Published weights must equal those
-    /// that a learner resuming elsewhere computes from base and adapter.
+    /// Computes base + s·B·A with the same bits on every CPU.
     pub(crate) fn onto(&self, base: &[f32]) -> Vec<f32> {
-        let width = self.a.len() / self.rank;
-        let mut out = vec![0.0; base.len()];
-        rows_in_parallel(&mut out, width, base.len() * self.rank / 8, |first, out| {
-            let rows = first..first + out.len() / width;
-            merge_rows(
-                &base[rows.start * width..rows.end * width],
-                &self.a,
-                &self.b[rows.start * self.rank..rows.end * self.rank],
-                self.rank,
-                self.scale,
-                out,
-            );
-        });
-        out
-    }
-}
-
-multiversion! {
-    /// Writes rows of base + scale·b·a into `out`, which is zero; every sum runs in the order of
-    /// the rank.
-    fn merge_rows(base: &[f32], a: &[f32], b: &[f32], rank: usize, scale: f32, out: &mut [f32]) {
-        let width = a.len() / rank;
-        let rows = base.chunks_exact(width).zip(b.chunks_exact(rank));
-        for ((base, b), out) in rows.zip(out.chunks_exact_mut(width)) {
-            for (a, b) in a.chunks_exact(width).zip(b) {
-                for (out, a) in out.iter_mut().zip(a) {
-                    *out = a.mul_add(*b, *out);
-                }
-            }
-            for (out, base) in out.iter_mut().zip(base) {
-                let delta = *out * scale;
-                // Adding 0 would turn -0 into 0, and version 0 must equal the base bit for bit.
-                *out = if delta == 0.0 { *base } else { base + delta };
-            }
-        }
+        vintage_delta::onto(base, &self.a, &self.b, self.rank, self.scale)
     }
 }

@@ -58,7 +58,7 @@ pub use patience::{Patience, WaitStep};
 pub use prunes::{next_prune, prunes, write_prune};
 pub use records::{Checkpoint, CheckpointFiles, Records, evaluation_path, write_evaluation};
 pub use store::{Listed, Store};
-pub use weights::{Form, MODEL_FILE, Weights, label};
+pub use weights::{ADAPTER_FILES, Form, MODEL_FILE, Weights, label};
 
 use sha2::Digest as _;
 use vintage_control::Sha256;

@@ -1,3 +1,4 @@
+mod adapters;
 mod chain;
 mod held;
 
@@ -8,10 +9,14 @@ use std::{
 
 use bytes::Bytes;
 use vintage_control::{
-    CONTROL_FORMAT, Name, PolicyVersion, Precision, Sha256, WeightsDelta, WeightsManifest,
+    CONTROL_FORMAT, Name, PolicyVersion, Precision, Sha256, WeightsAdapter, WeightsDelta,
+    WeightsManifest,
 };
 
-use self::held::Held;
+use self::{
+    adapters::{Digests, is_of},
+    held::Held,
+};
 use crate::{
     created::Created,
     error::{Error, Result},
@@ -23,6 +28,8 @@ use crate::{
 pub const MODEL_FILE: &str = "model.safetensors";
 /// Name of the file that holds the change from an earlier version, where that is stored instead.
 const DELTA_FILE: &str = "model.delta";
+/// Names of the files in which PEFT keeps adapters: their weights, and what they are.
+pub const ADAPTER_FILES: [&str; 2] = ["adapter_model.safetensors", "adapter_config.json"];
 const MANIFEST_FILE: &str = "manifest.json";
 
 /// Versioned weights of one policy, stored in `weights/<policy>/<version>/`.
@@ -31,9 +38,10 @@ const MANIFEST_FILE: &str = "manifest.json";
 /// created if absent. So a version names one set of bytes for ever, those written first, in spite
 /// of a crash, a second learner or a resumed stale one.
 ///
-/// A version's weights are stored whole, or as a delta on an earlier version. Readers get the whole
-/// bytes either way, verified against the manifest. Once a delta was read, the newest weights that
-/// passed through a value and its clones are held in memory, so that the next delta needs no base.
+/// A version's weights are stored whole, as a delta on an earlier version, or as adapters on one.
+/// Readers get the whole bytes in every case, verified against the manifest. Once a delta was read,
+/// the newest weights that passed through a value and its clones are held in memory, so that the
+/// next delta needs no base; once adapters were, the weights that they were trained on.
 #[derive(Debug, Clone)]
 pub struct Weights {
     store: Store,
@@ -51,6 +59,9 @@ pub struct Form {
     /// Number of versions of which one at least is whole. From 2 on the bytes are held in memory
     /// as the base of the next version.
     pub full_every: u64,
+    /// Version on which adapters were trained; with it, `publish_as` is given the adapters' files,
+    /// too, and stores them alone. `None` for weights that are no base with adapters.
+    pub adapted: Option<PolicyVersion>,
 }
 
 /// Weights as they lie in the store.
@@ -58,6 +69,7 @@ struct Stored {
     sha256: Sha256,
     bytes: u64,
     delta: Option<WeightsDelta>,
+    adapter: Option<WeightsAdapter>,
     /// True if an unfinished publication left other bytes, which are taken.
     adopted: bool,
 }
@@ -115,14 +127,15 @@ impl Weights {
         }
         let mut model = None;
         let mut other_files = BTreeMap::new();
+        let (adapters, files): (Vec<_>, Vec<_>) = files
+            .into_iter()
+            .partition(|(name, _)| ADAPTER_FILES.contains(name));
         for (name, bytes) in files {
             if name == MODEL_FILE {
                 let digest = digest_of(bytes.clone()).await;
-                let delta = Box::pin(self.write_delta(version, &bytes, digest, form));
-                let stored = match delta.await? {
-                    Some(stored) => stored,
-                    None => self.write_whole(version, &bytes, digest).await?,
-                };
+                let write = self.write_model(version, &bytes, digest, &adapters, form);
+                let (stored, digests) = Box::pin(write).await?;
+                other_files.extend(digests);
                 if form.full_every > 1 && !stored.adopted {
                     self.hold(version, stored.sha256, bytes);
                 }
@@ -156,6 +169,7 @@ impl Weights {
             weights_bytes: stored.bytes,
             precision: form.precision,
             delta: stored.delta,
+            adapter: stored.adapter,
             files: other_files,
         };
         vintage_faults::point("learner.weights", stored.bytes);
@@ -182,6 +196,27 @@ impl Weights {
         }
     }
 
+    /// Writes a version's weights in the first of its forms that holds: adapters, a delta, whole.
+    /// Returns the digests of the adapters' files, if those were written.
+    async fn write_model(
+        &self,
+        version: PolicyVersion,
+        bytes: &Bytes,
+        digest: Sha256,
+        adapters: &[(&str, Bytes)],
+        form: Form,
+    ) -> Result<(Stored, Digests)> {
+        let adapted = self.write_adapters(version, bytes, digest, adapters, form);
+        if let Some(adapted) = adapted.await? {
+            return Ok(adapted);
+        }
+        let stored = match self.write_delta(version, bytes, digest, form).await? {
+            Some(stored) => stored,
+            None => self.write_whole(version, bytes, digest).await?,
+        };
+        Ok((stored, Digests::new()))
+    }
+
     /// Writes `model.safetensors`, or takes the one that an unfinished publication left.
     async fn write_whole(
         &self,
@@ -194,6 +229,7 @@ impl Weights {
             sha256: digest,
             bytes: bytes.len() as u64,
             delta: None,
+            adapter: None,
             adopted: false,
         };
         if self.store.create(&path, bytes.clone()).await? == Created::Exists {
@@ -220,8 +256,11 @@ impl Weights {
         if let Some(held) = self.held(version, expected) {
             return Ok(held);
         }
+        // Boxed: what few readers need would make every future around it as large.
+        if manifest.adapter.is_some() {
+            return Box::pin(self.merged(&manifest)).await;
+        }
         if manifest.delta.is_some() {
-            // Boxed: what few readers need would make every future around it as large.
             return Box::pin(self.follow(manifest)).await;
         }
         let bytes = self.fetch_whole(version, expected).await?;
@@ -285,7 +324,15 @@ impl Weights {
         };
         let mut faults = Vec::new();
         let mut expected: Vec<_> = manifest.files.clone().into_iter().collect();
-        if manifest.delta.is_some() {
+        if manifest.adapter.is_some() {
+            // Neither do adapters. Their own files are compared below.
+            if let Err(fault) = Box::pin(self.merged(&manifest)).await
+                && !matches!(fault, Error::NoSuchVersion { .. })
+                && !is_of(&fault, &expected)
+            {
+                faults.push(fault);
+            }
+        } else if manifest.delta.is_some() {
             // Of a chain everything is read: a delta proves nothing without its base.
             if let Err(fault) = Box::pin(self.follow(manifest)).await
                 && !matches!(fault, Error::NoSuchVersion { .. })
@@ -326,7 +373,8 @@ impl Weights {
             files.map(|(version, _)| *version)
         };
         let versions: Vec<_> = of(MANIFEST_FILE).collect();
-        self.note_whole(&versions, &of(DELTA_FILE).collect());
+        let based = of(DELTA_FILE).chain(of(ADAPTER_FILES[0])).collect();
+        self.note_whole(&versions, &based);
         Ok(versions)
     }
 
@@ -343,7 +391,8 @@ impl Weights {
         if version == PolicyVersion::ZERO {
             return Ok(());
         }
-        for name in [MANIFEST_FILE, MODEL_FILE, DELTA_FILE] {
+        let files = [MANIFEST_FILE, MODEL_FILE, DELTA_FILE];
+        for name in files.into_iter().chain(ADAPTER_FILES) {
             self.store.delete(&self.path(version, name)).await?;
         }
         self.forget(version);
@@ -398,9 +447,10 @@ impl Weights {
 
 /// Returns the name of the file that holds a version's weights.
 fn file_of(manifest: &WeightsManifest) -> &'static str {
-    match manifest.delta {
-        Some(_) => DELTA_FILE,
-        None => MODEL_FILE,
+    match (&manifest.delta, &manifest.adapter) {
+        (Some(_), _) => DELTA_FILE,
+        (None, Some(_)) => ADAPTER_FILES[0],
+        (None, None) => MODEL_FILE,
     }
 }
 

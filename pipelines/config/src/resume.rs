@@ -10,7 +10,7 @@ use vintage_settings::RunConfig;
 
 /// Settings that a resumed run may change: they affect neither past updates nor the meaning of
 /// their plans. The key of a section means all its settings.
-const SAFE: [&str; 20] = [
+const SAFE: [&str; 21] = [
     "learner.steps",
     "learner.recompute",
     // Plans record what was refused.
@@ -21,6 +21,7 @@ const SAFE: [&str; 20] = [
     "learner.checkpoint_every",
     // How a version is stored is nothing that its weights depend on.
     "learner.publish.full_every",
+    "learner.publish.adapters",
     "archive",
     "evaluation",
     "metrics",

@@ -44,6 +44,14 @@ impl Disk {
         let checkpoint = of("moments_file") + of("masters_file").max(of("adapters"));
         let checkpoints = (learner.steps / learner.checkpoint_every.max(1))
             .min(u64::try_from(learner.keep_checkpoints).unwrap_or(u64::MAX));
+        // Of a run that trains adapters the first version is whole and the last.
+        let adapts = learner.publish.adapters && learner.lora.rank.is_some();
+        let stored = match versions.checked_sub(2) {
+            Some(between) if adapts => {
+                (2 * of("weights_file")).saturating_add(between.saturating_mul(of("adapters")))
+            }
+            _ => versions.saturating_mul(of("weights_file")),
+        };
         let rows = learner
             .steps
             .saturating_mul(learner.live_groups() as u64)
@@ -56,7 +64,7 @@ impl Disk {
         let row = TOKEN.saturating_mul(tokens as u64).saturating_add(ROW);
         let amount = |name, bytes| MemoryUse { name, bytes };
         let items = vec![
-            amount("versions", versions.saturating_mul(of("weights_file"))),
+            amount("versions", stored),
             amount("checkpoints", checkpoints.saturating_mul(checkpoint)),
             amount("rollouts", rows.saturating_mul(row)),
             amount("records", learner.steps.saturating_mul(UPDATE)),

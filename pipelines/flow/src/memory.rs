@@ -54,9 +54,9 @@ impl Prediction {
     ) -> Self {
         let batch = batch(config, model, train);
         let (training, place) = (config.learner.training(), config.learner.device);
-        let full_every = config.learner.publish.full_every;
+        let publish = &config.learner.publish;
         let penalized = config.learner.kl.beta > 0.0;
-        let learner = Memory::predict(model, &training, batch, place, full_every, penalized);
+        let learner = Memory::predict(model, &training, batch, place, publish, penalized);
         let rollout = &config.rollout;
         let generation = |prompts: usize, rows: usize, lengths: Option<Lengths>| {
             let longest = lengths.unwrap_or_default().longest;
@@ -83,8 +83,10 @@ impl Prediction {
         let evaluation = heldout.map_or(0, |lengths| generation(asked, asked, Some(lengths)));
         let weights = learner.items.first().map_or(0, |weights| weights.bytes);
         // At a change of versions an engine holds three copies: the old weights, the file of the
-        // new ones, and the weights built from it. Of a chain of deltas it keeps the file before.
-        let copies = 3 + u64::from(full_every > 1);
+        // new ones, and the weights built from it. Of a chain of deltas it keeps the file before, of
+        // adapters what they were trained on.
+        let adapts = publish.adapters && config.learner.lora.rank.is_some();
+        let copies = 3 + u64::from(publish.full_every > 1 || adapts);
         let engines = copies * weights * (1 + u64::from(heldout.is_some()));
         // A check of log-probs opens a version: its file, and the weights built from it.
         let is_checked = config.learner.mismatch.every > 0;

@@ -25,6 +25,12 @@ const LENGTH: usize = 16;
 /// Length of the prompt that is completed.
 const PROMPT: usize = 8;
 
+/// Advice where adapters cannot be loaded.
+pub(crate) const ADAPTERS_REMEDY: &str = "start vllm with VLLM_ALLOW_RUNTIME_LORA_UPDATING=True in \
+                                          its environment, --enable-lora and --max-lora-rank of \
+                                          learner.lora.rank at least, or load whole weights with \
+                                          rollout.server.adapters = false";
+
 /// Engine of this process that servers are compared with; it is opened when it is needed.
 pub(crate) struct Reference {
     weights: Weights,
@@ -95,6 +101,12 @@ pub(crate) fn check_abilities(
                  rollout.server.fixed = true",
             ),
         };
+    }
+    if settings.adapters && !server.adapts {
+        return unfit(
+            format!("{} takes no adapters while it runs", server.kind.as_str()),
+            ADAPTERS_REMEDY,
+        );
     }
     if !settings.fixed && server.kind == Kind::Vllm && !server.names_versions() {
         tracing::warn!(

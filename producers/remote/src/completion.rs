@@ -167,7 +167,8 @@ pub(crate) async fn request(
     at_least: PolicyVersion,
 ) -> Result<(Reply, Vec<PolicySpan>), ServerFault> {
     let settings = &servers.facts.settings;
-    let asks = !settings.fixed && !server.names_versions();
+    // Adapters are asked for by their label, so that tokens are of no other version.
+    let asks = !settings.fixed && !server.names_versions() && server.adapter.is_none();
     let label = async || {
         if asks {
             held(http, server, settings.connect()).await
@@ -178,9 +179,17 @@ pub(crate) async fn request(
     let before = label().await?;
     let body = server
         .protocol
-        .body(ask, &server.model, &servers.facts.limits.stop);
+        .body(ask, server.asked(), &servers.facts.limits.stop);
     let path = server.protocol.path();
-    let reply = http.post(path, &body, settings.reply()).await?;
+    let reply = http.post(path, &body, settings.reply()).await;
+    let reply = reply.map_err(|fault| match &server.adapter {
+        // The server was started anew, or another producer has unloaded them.
+        Some(label) if fault.status == Some(404) => ServerFault::new(
+            Reason::StaleVersion,
+            format!("{} has no adapters {label:?}: {fault}", http.url()),
+        ),
+        _ => fault,
+    })?;
     let limits = Limits {
         context: server.context.unwrap_or(servers.facts.limits.context),
         ..servers.facts.limits.clone()
@@ -195,7 +204,7 @@ pub(crate) async fn request(
         let version = at_least;
         return Ok((reply, vec![PolicySpan { start: 0, version }]));
     }
-    let whole = after.map(|version| {
+    let whole = server.adapter.clone().or(after).map(|version| {
         vec![LabelSpan {
             version,
             start: 0,

@@ -13,7 +13,7 @@ use vintage_rollout::{
     Engine, EngineError, Following, Groups, Sample, SampleRequest, Sampling, TurnSampler,
 };
 use vintage_settings::RolloutConfig;
-use vintage_store::{Weights, sha256};
+use vintage_store::Weights;
 use vintage_trajectory::LogprobMode;
 
 use crate::{
@@ -23,8 +23,8 @@ use crate::{
     label::Labels,
     reply::{Ask, Limits},
     servers::{Facts, Servers},
-    staging::Staging,
-    swap::Target,
+    stager::Stager,
+    staging::{ADAPTERS_KEPT, Staging, WHOLE_KEPT},
     transport::Transport,
 };
 
@@ -51,9 +51,8 @@ pub struct RemoteEngine {
     name: String,
     context: usize,
     fixed: bool,
-    weights: Weights,
     texts: Arc<Texts>,
-    staging: Arc<std::sync::Mutex<Staging>>,
+    stager: Stager,
     servers: Arc<Servers>,
     turns: Arc<Turns>,
     version: PolicyVersion,
@@ -92,15 +91,25 @@ impl RemoteEngine {
             context: config.max_position_embeddings,
         };
         let folder = settings.folder.clone().unwrap_or(folder);
-        let staging = Staging::new(folder, settings.folder_there.clone(), format!("{policy}-"));
-        let staging = Arc::new(std::sync::Mutex::new(staging));
+        let kept = if settings.adapters {
+            ADAPTERS_KEPT
+        } else {
+            WHOLE_KEPT
+        };
+        let there = settings.folder_there.clone();
+        let staging = Staging::new(folder, there, format!("{policy}-"), kept);
+        let stager = Stager {
+            weights: weights.clone(),
+            texts: Arc::clone(&texts),
+            staging: Arc::new(std::sync::Mutex::new(staging)),
+            adapters: settings.adapters,
+        };
         let labels = Labels::new(policy.clone(), weights.clone());
         let (version, target) = if settings.fixed {
             (PolicyVersion::ZERO, None)
         } else {
-            let version = newest(&weights).await?;
-            let staged = stage(&weights, &texts, &staging, &labels, version).await?;
-            (version, Some(staged))
+            let version = stager.newest().await?;
+            (version, Some(stager.stage(&labels, version).await?))
         };
         let client = Client::builder()
             .connect_timeout(settings.connect())
@@ -116,7 +125,7 @@ impl RemoteEngine {
             labels,
             limits,
             sampling: Sampling::from(&rollout),
-            reference: Reference::new(weights.clone(), policy.clone()),
+            reference: Reference::new(weights, policy),
         };
         let servers = Arc::new(Servers::new(facts, transports, target));
         let reviving = Arc::clone(&servers);
@@ -125,7 +134,6 @@ impl RemoteEngine {
             name: String::new(),
             context: texts.config().max_position_embeddings,
             fixed,
-            weights,
             turns: Arc::new(Turns {
                 texts: Arc::clone(&texts),
                 servers: Arc::clone(&servers),
@@ -133,7 +141,7 @@ impl RemoteEngine {
                 room_size,
             }),
             texts,
-            staging,
+            stager,
             servers,
             version,
             reviver,
@@ -182,7 +190,7 @@ impl Engine for RemoteEngine {
             return Ok(());
         }
         let labels = &self.servers.facts.labels;
-        let target = stage(&self.weights, &self.texts, &self.staging, labels, version).await?;
+        let target = self.stager.stage(labels, version).await?;
         self.servers.load(target).await?;
         self.version = version;
         Ok(())
@@ -323,50 +331,6 @@ impl Group {
             episode: None,
         })
     }
-}
-
-/// Returns the newest published version.
-async fn newest(weights: &Weights) -> Result<PolicyVersion, Error> {
-    let newest = weights.latest().await.map_err(|source| Error::Fetch {
-        version: PolicyVersion::ZERO,
-        source: Box::new(source),
-    })?;
-    Ok(newest.unwrap_or(PolicyVersion::ZERO))
-}
-
-/// Fetches and verifies a version, and writes it into a folder for the servers.
-async fn stage(
-    weights: &Weights,
-    texts: &Arc<Texts>,
-    staging: &Arc<std::sync::Mutex<Staging>>,
-    labels: &Labels,
-    version: PolicyVersion,
-) -> Result<Target, Error> {
-    let failed = |source| Error::Fetch {
-        version,
-        source: Box::new(source),
-    };
-    let bytes = weights.fetch(version).await.map_err(failed)?;
-    let manifest = weights.manifest(version).await.map_err(failed)?;
-    let hash = manifest.map_or_else(|| sha256(&bytes), |manifest| manifest.weights_sha256);
-    let label = labels.add(version, hash);
-    let (texts, staging, name) = (Arc::clone(texts), Arc::clone(staging), label.clone());
-    let written = tokio::task::spawn_blocking(move || {
-        let lock = staging.lock();
-        let mut staging = lock.unwrap_or_else(std::sync::PoisonError::into_inner);
-        let written = staging.write(&name, &bytes, texts.files());
-        written.map_err(|source| Error::Folder {
-            version,
-            path: staging.here().display().to_string(),
-            source,
-        })
-    });
-    let folder = written.await??;
-    Ok(Target {
-        version,
-        label,
-        folder,
-    })
 }
 
 /// Converts token ids to the schema's int32; vocabularies are far below 2^31.

@@ -16,6 +16,9 @@ use crate::{
 /// serve`.
 const OWNERS: [&str; 2] = ["vllm", "vintage"];
 
+/// Path that loads adapters into vLLM.
+pub(crate) const LOAD_ADAPTER: &str = "/v1/load_lora_adapter";
+
 /// Kind of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -42,8 +45,10 @@ pub(crate) struct Server {
     pub(crate) kind: Kind,
     /// Version of the server's program, if it says it.
     pub(crate) release: String,
-    /// Name of the model in requests.
+    /// Name of the model, without adapters.
     pub(crate) model: String,
+    /// Label of the version whose adapters requests ask for, which is their name at the server.
+    pub(crate) adapter: Option<String>,
     /// Longest sequence, if the server says it.
     pub(crate) context: Option<usize>,
     /// Number of tokens of the model, if the server says it.
@@ -51,6 +56,8 @@ pub(crate) struct Server {
     pub(crate) protocol: Protocol,
     /// True if its weights can be replaced while it runs.
     pub(crate) swaps: bool,
+    /// True if adapters can be loaded while it runs.
+    pub(crate) adapts: bool,
 }
 
 impl Server {
@@ -127,6 +134,7 @@ impl Server {
                 Kind::Openai => "unknown".to_owned(),
             },
             model: name.unwrap_or_else(|| "default".to_owned()),
+            adapter: None,
             context: number("/max_model_len").or_else(|| number("/meta/n_ctx")),
             vocabulary: number("/meta/n_vocab"),
             protocol: match kind {
@@ -135,6 +143,7 @@ impl Server {
                 Kind::Llama => Protocol::Llama,
             },
             swaps: kind == Kind::Sglang,
+            adapts: false,
         };
         if kind == Kind::Vllm {
             server.detect_vllm(http, patience).await.map_err(failed)?;
@@ -166,7 +175,29 @@ impl Server {
         if served {
             self.protocol = Protocol::Generate;
         }
+        // The path is there only with VLLM_ALLOW_RUNTIME_LORA_UPDATING, and nothing has no name.
+        let nothing = http.post(LOAD_ADAPTER, &json!({}), patience).await;
+        self.adapts = match nothing {
+            Ok(_) => true,
+            Err(fault) if fault.reason == Reason::Refused => {
+                !matches!(fault.status, Some(403..=405))
+            }
+            Err(fault) => return Err(fault),
+        };
         Ok(())
+    }
+
+    /// Returns the name of the model in requests.
+    pub(crate) fn asked(&self) -> &str {
+        self.adapter.as_deref().unwrap_or(&self.model)
+    }
+
+    /// Returns the server with other adapters in use, or none.
+    pub(crate) fn with_adapter(&self, adapter: Option<String>) -> Self {
+        Self {
+            adapter,
+            ..self.clone()
+        }
     }
 
     /// Returns true if replies of this server name the versions of their tokens.

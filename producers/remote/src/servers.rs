@@ -14,16 +14,19 @@ use vintage_rollout::Sampling;
 use vintage_settings::{EngineKind, ServerConfig};
 
 use crate::{
-    check::{Reference, check_abilities, check_model},
+    check::{ADAPTERS_REMEDY, Reference, check_abilities, check_model},
     error::Error,
-    fault::{ServerFault, Verdict},
+    fault::{Reason, ServerFault, Verdict},
     label::Labels,
     pool::{Pick, Pool},
     reply::Limits,
     server::Server,
-    swap::{Target, swap},
+    swap::{Target, forget, swap},
     transport::Transport,
 };
+
+/// Number of older adapters that a server keeps beside the newest.
+const ADAPTERS_KEPT: usize = 4;
 
 /// Servers of one engine, shared by its requests and by the task that brings them up.
 pub(crate) struct Servers {
@@ -57,11 +60,46 @@ pub(crate) struct Facts {
 struct Member {
     http: Transport,
     server: Mutex<Option<Arc<Server>>>,
+    /// Adapters that were loaded and are no longer the newest, the oldest first.
+    retired: Mutex<Vec<Arc<Server>>>,
 }
 
 impl Member {
     fn server(&self) -> Option<Arc<Server>> {
         self.lock().clone()
+    }
+
+    /// Puts the server as it is to be asked from now on in the place of how it was.
+    fn replace(&self, server: Server) {
+        let before = self.lock().replace(Arc::new(server));
+        let before = before.filter(|before| before.adapter.is_some());
+        self.retired().extend(before);
+    }
+
+    /// Takes the labels of adapters that no request of this process asks for any more. A producer
+    /// beside this one may be a few versions behind.
+    fn unused(&self) -> Vec<String> {
+        let newest = self.server();
+        let mut retired = self.retired();
+        let mut unused = Vec::new();
+        let beyond = retired.len().saturating_sub(ADAPTERS_KEPT);
+        let mut at = 0;
+        retired.retain(|server| {
+            at += 1;
+            let stays = at > beyond || Arc::strong_count(server) > 1;
+            let is_newest = newest
+                .as_ref()
+                .is_some_and(|newest| newest.adapter == server.adapter);
+            if !stays && !is_newest {
+                unused.extend(server.adapter.clone());
+            }
+            stays
+        });
+        unused
+    }
+
+    fn retired(&self) -> MutexGuard<'_, Vec<Arc<Server>>> {
+        self.retired.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Arc<Server>>> {
@@ -85,6 +123,7 @@ impl Servers {
         let member = |http| Member {
             http,
             server: Mutex::new(None),
+            retired: Mutex::default(),
         };
         Self {
             facts,
@@ -185,13 +224,23 @@ impl Servers {
                 continue;
             }
             let server = member.server();
+            let patience = self.facts.settings.swap();
             let swapped = match &server {
-                Some(server) => {
-                    swap(&member.http, server, &target, self.facts.settings.swap()).await
-                }
+                Some(server) => swap(&member.http, server, &target, patience).await,
                 None => continue,
             };
-            self.settle(index, version, swapped.as_ref().err());
+            drop(server);
+            let fault = match swapped {
+                Ok(server) => {
+                    member.replace(server);
+                    None
+                }
+                Err(fault) => Some(fault),
+            };
+            self.settle(index, version, fault.as_ref());
+            for label in member.unused() {
+                forget(&member.http, &label, self.facts.settings.connect()).await;
+            }
         }
         self.serving(version).await?;
         *self.floor.lock().unwrap_or_else(PoisonError::into_inner) = version;
@@ -299,18 +348,15 @@ impl Servers {
     async fn prepare(&self, index: usize, target: Option<&Target>) -> Result<(), Error> {
         let http = &self.members[index].http;
         let (wanted, model) = (self.facts.wanted, self.facts.settings.model.as_deref());
-        let server = Server::detect(http, wanted, model, self.facts.settings.connect()).await?;
+        let mut server = Server::detect(http, wanted, model, self.facts.settings.connect()).await?;
         check_abilities(self, http, &server)?;
         if let Some(target) = target {
             let swapped = swap(http, &server, target, self.facts.settings.swap()).await;
-            swapped.map_err(|fault| Error::Server {
-                attempted: format!("load version {} into {}", target.version, http.url()),
-                fault,
-            })?;
+            server = swapped.map_err(|fault| refused(http, target, fault))?;
         }
         let version = target.map_or(PolicyVersion::ZERO, |target| target.version);
         check_model(self, http, &server, version).await?;
-        *self.members[index].lock() = Some(Arc::new(server));
+        self.members[index].replace(server);
         Ok(())
     }
 
@@ -392,6 +438,21 @@ impl Seat<'_> {
 impl Drop for Seat<'_> {
     fn drop(&mut self) {
         self.servers.pool().ended(self.index);
+    }
+}
+
+/// Returns the error of a server that could not be given a version.
+fn refused(http: &Transport, target: &Target, fault: ServerFault) -> Error {
+    if target.adapter.is_some() && fault.reason == Reason::Refused {
+        return Error::Unfit {
+            url: http.url().to_owned(),
+            what: format!("it does not take adapters: {fault}"),
+            remedy: ADAPTERS_REMEDY.to_owned(),
+        };
+    }
+    Error::Server {
+        attempted: format!("load version {} into {}", target.version, http.url()),
+        fault,
     }
 }
 

@@ -8,10 +8,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use vintage_store::MODEL_FILE;
 
-/// Number of folders kept: the one in use, and those that a server coming back may still read.
-const KEPT: usize = 3;
+/// Number of folders of whole weights kept: the one in use, and those that a server coming back may
+/// still read.
+pub(crate) const WHOLE_KEPT: usize = 3;
+/// Number of folders kept where most are adapters, which a server reads again while requests ask for
+/// them.
+pub(crate) const ADAPTERS_KEPT: usize = 32;
 /// Age from which a folder that an earlier process left is deleted. A server reads a folder within
 /// minutes of being told of it, and another producer may have written it for its servers.
 const LEFT_BEHIND: Duration = Duration::from_secs(3600);
@@ -25,12 +28,13 @@ pub(crate) struct Staging {
     there: String,
     /// Beginning of the names of this policy's folders.
     prefix: String,
+    kept: usize,
     written: Vec<String>,
 }
 
 impl Staging {
-    /// Creates a writer of folders whose names begin with `prefix`.
-    pub(crate) fn new(here: PathBuf, there: Option<String>, prefix: String) -> Self {
+    /// Creates a writer of folders whose names begin with `prefix`; the newest `kept` stay.
+    pub(crate) fn new(here: PathBuf, there: Option<String>, prefix: String, kept: usize) -> Self {
         let there = there.unwrap_or_else(|| {
             let whole = std::path::absolute(&here).unwrap_or_else(|_| here.clone());
             whole.display().to_string()
@@ -39,6 +43,7 @@ impl Staging {
             here,
             there: there.trim_end_matches('/').to_owned(),
             prefix,
+            kept,
             written: Vec::new(),
         }
     }
@@ -46,6 +51,17 @@ impl Staging {
     /// Path of the folder in this process.
     pub(crate) fn here(&self) -> &Path {
         &self.here
+    }
+
+    /// Returns the path of a version's folder as the servers see it, if it was written before, and
+    /// keeps it like one that was written now.
+    pub(crate) fn find(&mut self, name: &str) -> Option<String> {
+        if !self.here.join(name).is_dir() {
+            return None;
+        }
+        self.written.retain(|written| written != name);
+        self.written.push(name.to_owned());
+        Some(format!("{}/{name}", self.there))
     }
 
     /// Writes a version into a folder of its own, which appears whole or not at all, and returns its
@@ -56,7 +72,6 @@ impl Staging {
     pub(crate) fn write(
         &mut self,
         name: &str,
-        weights: &Bytes,
         files: &[(&'static str, Bytes)],
     ) -> io::Result<String> {
         let folder = self.here.join(name);
@@ -69,8 +84,7 @@ impl Staging {
                 .here
                 .join(format!(".{name}-{}", uuid::Uuid::now_v7().simple()));
             fs::create_dir(&unfinished)?;
-            let all = files.iter().map(|(name, bytes)| (*name, bytes));
-            for (name, bytes) in all.chain([(MODEL_FILE, weights)]) {
+            for (name, bytes) in files {
                 let mut file = File::create(unfinished.join(name))?;
                 file.write_all(bytes)?;
                 file.sync_all()?;
@@ -87,7 +101,7 @@ impl Staging {
         }
         self.written.retain(|written| written != name);
         self.written.push(name.to_owned());
-        while self.written.len() > KEPT {
+        while self.written.len() > self.kept {
             let oldest = self.written.remove(0);
             match fs::remove_dir_all(self.here.join(oldest)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -168,11 +182,11 @@ mod tests {
         place("lead-9-00112233aabb", false);
         place("photos", true);
         place("lead-of-photos", true);
-        let mut staging = Staging::new(here.to_owned(), None, "lead-".to_owned());
-        let weights = Bytes::from_static(b"weights");
-        let path = staging
-            .write("lead-10-00112233aabb", &weights, &[])
-            .unwrap();
+        let mut staging = Staging::new(here.to_owned(), None, "lead-".to_owned(), 3);
+        let files = [("model.safetensors", Bytes::from_static(b"weights"))];
+        assert_eq!(staging.find("lead-10-00112233aabb"), None);
+        let path = staging.write("lead-10-00112233aabb", &files).unwrap();
+        assert_eq!(staging.find("lead-10-00112233aabb"), Some(path.clone()));
         assert!(path.ends_with("/lead-10-00112233aabb"), "{path}");
         let left: BTreeSet<_> = fs::read_dir(here)
             .unwrap()

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     fault::{Reason, ServerFault},
-    server::{Kind, Server},
+    server::{Kind, LOAD_ADAPTER, Server},
     transport::Transport,
 };
 
@@ -14,9 +14,18 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Target {
     pub(crate) version: vintage_control::PolicyVersion,
-    /// Label that the server gives to the tokens of this version.
+    /// Whole weights: the version's, or those that its adapters were trained on.
+    pub(crate) weights: Place,
+    /// Adapters of the version, if they are loaded as such.
+    pub(crate) adapter: Option<Place>,
+}
+
+/// Files of a version that a server loads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// Label that the server gives to tokens of the version.
     pub(crate) label: String,
-    /// Folder of the version as the server sees it.
+    /// Folder as the server sees it.
     pub(crate) folder: String,
 }
 
@@ -39,7 +48,8 @@ pub(crate) async fn held(
 }
 
 /// Loads the target into a server that takes no requests meanwhile, and proves it by the server's
-/// own answer. Nothing is loaded if the server holds the target already.
+/// own answer. What the server holds already is not loaded again. Returns the server as it is to be
+/// asked from then on.
 ///
 /// # Errors
 /// A step failed, or the server says afterwards that it holds something else. Its weights are then
@@ -48,6 +58,56 @@ pub(crate) async fn swap(
     http: &Transport,
     server: &Server,
     target: &Target,
+    patience: Duration,
+) -> Result<Server, ServerFault> {
+    replace(http, server, &target.weights, patience).await?;
+    if let Some(adapter) = &target.adapter {
+        add(http, adapter, patience).await?;
+    }
+    let adapter = target.adapter.as_ref().map(|adapter| adapter.label.clone());
+    Ok(server.with_adapter(adapter))
+}
+
+/// Loads adapters beside those that are there: no request is cut off, and each is sampled with the
+/// adapters that it names.
+async fn add(http: &Transport, adapter: &Place, patience: Duration) -> Result<(), ServerFault> {
+    let load = json!({"lora_name": adapter.label, "lora_path": adapter.folder});
+    let loaded = http.post(LOAD_ADAPTER, &load, patience).await;
+    let models = http.look("/v1/models", patience).await?;
+    let listed = models.as_ref().and_then(|models| models["data"].as_array());
+    let is_there = |list: &Vec<Value>| list.iter().any(|model| model["id"] == adapter.label);
+    // Another producer may have loaded them, or this one before it was restarted.
+    if listed.is_some_and(is_there) {
+        return Ok(());
+    }
+    loaded?;
+    Err(ServerFault::new(
+        Reason::StaleVersion,
+        format!(
+            "{} was given the adapters {:?} and does not list them",
+            http.url(),
+            adapter.label
+        ),
+    ))
+}
+
+/// Forgets adapters that nobody asks for any more. A failure leaves them listed, which costs nothing
+/// else: a server keeps the weights of few.
+pub(crate) async fn forget(http: &Transport, label: &str, patience: Duration) {
+    let unload = json!({"lora_name": label});
+    if let Err(fault) = http
+        .post("/v1/unload_lora_adapter", &unload, patience)
+        .await
+    {
+        tracing::debug!("{fault}");
+    }
+}
+
+/// Replaces the whole weights of a server.
+async fn replace(
+    http: &Transport,
+    server: &Server,
+    target: &Place,
     patience: Duration,
 ) -> Result<(), ServerFault> {
     let holds = |label: &Option<String>| label.as_deref() == Some(target.label.as_str());

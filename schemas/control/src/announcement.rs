@@ -93,9 +93,24 @@ pub struct WeightsManifest {
     /// Delta that is stored instead of `model.safetensors`; `None` if the file itself is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delta: Option<WeightsDelta>,
-    /// Digests of the version's other files (config, tokenizer, chat template), by file name.
+    /// Adapters that are stored instead of `model.safetensors`; `None` if the file itself is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<WeightsAdapter>,
+    /// Digests of the version's other files (config, tokenizer, chat template, adapters), by file
+    /// name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub files: BTreeMap<String, Sha256>,
+}
+
+/// Low-rank adapters on another version's weights, stored as PEFT's `adapter_model.safetensors` and
+/// `adapter_config.json`. The version's weights are those of `base` with the adapters merged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WeightsAdapter {
+    /// Version that the adapters were trained on, which is stored whole.
+    pub base: PolicyVersion,
+    /// SHA-256 of the whole `model.safetensors` of `base`.
+    pub base_sha256: Sha256,
 }
 
 /// Change from an earlier version's weights, stored as `model.delta`.

@@ -53,7 +53,7 @@ mod training;
 mod unit;
 
 pub use algorithm::{Algorithm, AlgorithmName, LossSetting, M2Scope};
-pub use announcement::{PolicyAnnouncement, WeightsDelta, WeightsManifest};
+pub use announcement::{PolicyAnnouncement, WeightsAdapter, WeightsDelta, WeightsManifest};
 pub use archive::{ArchiveFooter, OffsetRange};
 pub use checkpoint::{BlendedResume, CheckpointManifest, PartitionResume, ProducerWindow};
 pub use digest::Sha256;

@@ -70,6 +70,10 @@ fn every_record_is_what_its_golden_file_and_the_readme_say() {
             examine::<CheckpointManifest>,
         ),
         (
+            "optional_adapter_weights_manifest.json",
+            examine::<WeightsManifest>,
+        ),
+        (
             "optional_delta_weights_manifest.json",
             examine::<WeightsManifest>,
         ),

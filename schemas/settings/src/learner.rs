@@ -94,6 +94,10 @@ pub struct PublishConfig {
     /// the change from the version before. 1 stores every version whole. Versions that are evaluated
     /// or have a checkpoint are whole, too.
     pub full_every: u64,
+    /// True if the versions of a run that trains adapters (`learner.lora.rank`) are stored as their
+    /// adapters alone, in PEFT's files, and read as version 0 with them merged. The last version is
+    /// stored whole.
+    pub adapters: bool,
 }
 
 impl Default for PublishConfig {
@@ -101,6 +105,7 @@ impl Default for PublishConfig {
         Self {
             precision: Precision::F32,
             full_every: 1,
+            adapters: true,
         }
     }
 }

@@ -67,6 +67,9 @@ pub struct ServerConfig {
     pub folder_there: Option<String>,
     /// True if servers keep the weights of version 0 for the whole run.
     pub fixed: bool,
+    /// True if versions that are stored as adapters are loaded as adapters, each under a name of its
+    /// own, so that nothing is cut off; false loads whole weights.
+    pub adapters: bool,
     /// Treatment of completions that a change of weights cuts off.
     pub partial: Partial,
     /// Maximum number of tokens in requests that run, prompts and longest completions together.
@@ -94,6 +97,7 @@ impl Default for ServerConfig {
             folder: None,
             folder_there: None,
             fixed: false,
+            adapters: false,
             partial: Partial::Continue,
             tokens_in_flight: 131_072,
             check_model: true,

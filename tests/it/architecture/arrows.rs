@@ -10,7 +10,7 @@ pub(super) const ARROWS: &[(&str, &[&str])] = &[
     ("delta", &["control"]),
     ("store", &["control", "delta", "faults"]),
     ("hub", &["human"]),
-    ("model", &["control", "settings", "hub"]),
+    ("model", &["control", "settings", "delta", "hub"]),
     ("model-gpu", &["control", "settings", "model"]),
     ("table", &["control"]),
     ("telemetry", &["control"]),

@@ -162,8 +162,12 @@ impl Learner {
         } else if self.trainer.deviates() {
             return Ok(());
         } else {
-            let files = vec![(MODEL_FILE, self.trainer.weights().await?)];
             let form = self.form(version);
+            let mut files = vec![(MODEL_FILE, self.trainer.weights().await?)];
+            if form.adapted.is_some() {
+                let base = self.settings.base_model.clone();
+                files.extend(self.trainer.adapters(base).await?);
+            }
             match Box::pin(self.weights.publish_as(version, files, form)).await {
                 Ok(published) => published,
                 Err(error) => {
@@ -198,6 +202,11 @@ impl Learner {
             precision: self.trainer.precision(),
             base: (full_every > 1 && !stays).then_some(before),
             full_every,
+            // Version 0 is never removed. The last version is what a user takes away.
+            adapted: (self.settings.learner.publish.adapters
+                && self.settings.learner.lora.rank.is_some()
+                && version.0 < learner.steps)
+                .then_some(PolicyVersion::ZERO),
         }
     }
 

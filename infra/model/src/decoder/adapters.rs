@@ -4,6 +4,7 @@
 use safetensors::SafeTensors;
 use serde_json::json;
 use vintage_control::{LoraSettings, Precision};
+use vintage_delta::PEFT_PREFIX;
 use vintage_hub::BaseModel;
 
 use super::Decoder;
@@ -13,9 +14,6 @@ use crate::lora::Adapters;
 use crate::params::ParamSet;
 use crate::params::load::read;
 use crate::params::save::save;
-
-/// Prefix that PEFT gives to the names of a causal language model's tensors.
-const PEFT_PREFIX: &str = "base_model.model.";
 
 impl Decoder {
     /// Freezes the parameters and adds adapters, which are trained instead. A is drawn from `seed`,

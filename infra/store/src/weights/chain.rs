@@ -77,6 +77,7 @@ impl Weights {
                 sha256,
                 bytes,
             }),
+            adapter: None,
             adopted: false,
         }))
     }
@@ -183,7 +184,7 @@ impl Weights {
     }
 
     /// Returns the versions without which those in `kept` cannot be read: the bases of their
-    /// deltas, directly or not. One that is not published has none.
+    /// deltas and adapters, directly or not. One that is not published has none.
     pub async fn bases(
         &self,
         kept: impl IntoIterator<Item = PolicyVersion>,
@@ -200,8 +201,8 @@ impl Weights {
         Ok(bases)
     }
 
-    /// Returns the version on which this one is a delta; `None` if it is whole or not published. A
-    /// manifest never changes, so it is read once.
+    /// Returns the version on which this one is a delta or adapters; `None` if it is whole or not
+    /// published. A manifest never changes, so it is read once.
     pub async fn base_of(&self, version: PolicyVersion) -> Result<Option<PolicyVersion>> {
         let known = self.memory().bases.get(&version).copied();
         if let Some(base) = known {
@@ -211,17 +212,17 @@ impl Weights {
             return Ok(None);
         };
         self.note_base(&manifest);
-        Ok(manifest.delta.map(|delta| delta.base))
+        Ok(base(&manifest))
     }
 
     pub(super) fn note_base(&self, manifest: &WeightsManifest) {
-        let base = manifest.delta.as_ref().map(|delta| delta.base);
-        self.memory().bases.insert(manifest.version, base);
+        self.memory().bases.insert(manifest.version, base(manifest));
     }
 
-    /// Notes which of the published `versions` have no delta beside them: those are whole.
-    pub(super) fn note_whole(&self, versions: &[PolicyVersion], deltas: &BTreeSet<PolicyVersion>) {
-        let whole = versions.iter().filter(|version| !deltas.contains(version));
+    /// Notes which of the published `versions` have no delta or adapters beside them, as those of
+    /// `based` have: they are whole.
+    pub(super) fn note_whole(&self, versions: &[PolicyVersion], based: &BTreeSet<PolicyVersion>) {
+        let whole = versions.iter().filter(|version| !based.contains(version));
         let whole = whole.map(|version| (*version, None));
         self.memory().bases.extend(whole);
     }
@@ -251,9 +252,15 @@ impl Weights {
         self.memory().get(version, digest)
     }
 
-    fn memory(&self) -> MutexGuard<'_, Held> {
+    pub(super) fn memory(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Returns the version on which a version is a delta or adapters.
+fn base(manifest: &WeightsManifest) -> Option<PolicyVersion> {
+    let delta = manifest.delta.as_ref().map(|delta| delta.base);
+    delta.or_else(|| manifest.adapter.as_ref().map(|adapter| adapter.base))
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Memory of the versions that passed through: the newest weights, and which version is a delta on
-//! which.
+//! Memory of the versions that passed through: the newest weights, those that adapters were trained
+//! on, and which version needs which.
 
 use std::collections::BTreeMap;
 
@@ -10,6 +10,10 @@ use vintage_control::{PolicyVersion, Sha256};
 #[derive(Debug, Default)]
 pub(super) struct Held {
     newest: Option<(PolicyVersion, Sha256, Bytes)>,
+    /// Weights that adapters were trained on, once some were merged into them.
+    pub(super) adapted: Option<(Sha256, Bytes)>,
+    /// True once adapters of this process were found to give the weights that it published.
+    pub(super) adapters_fit: Option<bool>,
     /// True once a delta was read or is to be written; until then nothing is held.
     pub(super) follows: bool,
     /// Base of each version whose manifest was read; `None` of one that is whole.

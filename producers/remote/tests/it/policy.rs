@@ -7,12 +7,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use vintage_control::{Name, PolicyVersion};
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use vintage_control::{LoraSettings, Name, PolicyVersion, Precision};
+use vintage_delta::merge;
 use vintage_local::LocalEngine;
-use vintage_model::{DecoderConfig, ModelFolder, ParamSet, Tokenizer};
+use vintage_model::{Decoder, DecoderConfig, ModelFolder, ParamSet, Tokenizer};
 use vintage_rollout::{Form, Prompt, Sample, SampleRequest, Sampling, group_seed};
 use vintage_settings::{EngineKind, RolloutConfig};
-use vintage_store::{Store, Weights};
+use vintage_store::{ADAPTER_FILES, MODEL_FILE, Store, Weights};
 use vintage_trajectory::GroupId;
 
 pub(crate) const PLAIN: Sampling = Sampling {
@@ -55,6 +57,58 @@ pub(crate) async fn publish(weights: &Weights, version: u64) {
         .publish(PolicyVersion(version), files)
         .await
         .unwrap();
+}
+
+/// Publishes another version as adapters of this rank on version 0, with values of its own.
+pub(crate) async fn publish_adapters(weights: &Weights, version: u64, rank: usize) {
+    let folder = ModelFolder::from_files_without_weights(&files(weights).await).unwrap();
+    let base = weights.fetch(PolicyVersion(0)).await.unwrap();
+    let params = ParamSet::from_safetensors(&base, &folder.config).unwrap();
+    let decoder = Decoder::new(folder.config, params).unwrap();
+    let lora = LoraSettings {
+        rank,
+        alpha: 2.0 * rank as f64,
+        target_modules: vec!["q_proj".to_owned(), "up_proj".to_owned()],
+    };
+    let decoder = decoder.with_adapters(lora, version).unwrap();
+    let files = decoder.peft_files(None).unwrap();
+    let (drawn, config) = (changed(&files[0].1, version), files[1].1.clone());
+    let whole = merge(&base, &drawn, &config, Precision::F32).unwrap();
+    let files = vec![
+        (MODEL_FILE, Bytes::from(whole)),
+        (ADAPTER_FILES[0], Bytes::from(drawn)),
+        (ADAPTER_FILES[1], Bytes::from(config)),
+    ];
+    let form = vintage_store::Form {
+        adapted: Some(PolicyVersion(0)),
+        ..vintage_store::Form::default()
+    };
+    let published = weights
+        .publish_as(PolicyVersion(version), files, form)
+        .await;
+    assert!(published.unwrap().0.adapter.is_some());
+}
+
+/// Returns adapters whose second factor is no longer 0.
+fn changed(file: &[u8], version: u64) -> Vec<u8> {
+    let tensors = SafeTensors::deserialize(file).unwrap();
+    let mut owned = Vec::new();
+    for (name, view) in tensors.tensors() {
+        let values = view.data().chunks_exact(4).enumerate().map(|(at, old)| {
+            let value = ((at as u64 * 7 + version * 3) % 11) as f32 / 22.0 - 0.25;
+            match name.contains("lora_B") {
+                true => value.to_le_bytes(),
+                false => old.try_into().unwrap(),
+            }
+        });
+        let bytes: Vec<u8> = values.flatten().collect();
+        owned.push((name.clone(), view.shape().to_vec(), bytes));
+    }
+    let views = owned.iter().map(|(name, shape, bytes)| {
+        let view = TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap();
+        (name, view)
+    });
+    safetensors::serialize(views, None).unwrap()
 }
 
 async fn files(weights: &Weights) -> Vec<(&'static str, Bytes)> {

@@ -1,7 +1,7 @@
 //! A server with vLLM's protocol that samples with the real decoder, and misbehaves on demand.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
@@ -16,7 +16,8 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
-use vintage_model::{Decoder, FinishReason, ModelFolder, SamplingParams};
+use vintage_control::Precision;
+use vintage_model::{Decoder, FinishReason, ModelFolder, ParamSet, SamplingParams};
 
 /// Misbehaviour at one request for a completion.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -65,17 +66,24 @@ pub(crate) struct Switches {
     pub(crate) scale_out: bool,
     /// Log-probs at the sampling temperature, rather than at 1.
     pub(crate) processed: bool,
+    /// Adapters up to this rank, loaded while it runs; 0 is off.
+    pub(crate) adapters: usize,
 }
 
 pub(crate) const ALL_ON: Switches = Switches {
     dev_mode: true,
     scale_out: true,
     processed: true,
+    adapters: 0,
 };
 
 struct State {
     switches: Switches,
     decoder: Arc<Decoder>,
+    /// Folder of the whole weights.
+    folder: PathBuf,
+    /// The model with adapters, by their names.
+    adapted: BTreeMap<String, Arc<Decoder>>,
     stop: Vec<u32>,
     label: watch::Sender<String>,
     earlier: String,
@@ -111,6 +119,8 @@ impl Server {
         let state = Arc::new(Mutex::new(State {
             switches,
             decoder,
+            folder: model.to_owned(),
+            adapted: BTreeMap::new(),
             stop,
             label: watch::channel("default".to_owned()).0,
             earlier: "default".to_owned(),
@@ -189,6 +199,16 @@ impl Server {
         self.state.lock().unwrap().steps.clone()
     }
 
+    /// Names of the adapters that are loaded.
+    pub(crate) fn adapters(&self) -> Vec<String> {
+        self.state.lock().unwrap().adapted.keys().cloned().collect()
+    }
+
+    /// Forgets all adapters, as a server that was started anew.
+    pub(crate) fn forget_adapters(&self) {
+        self.state.lock().unwrap().adapted.clear();
+    }
+
     pub(crate) fn misbehaviours_left(&self) -> usize {
         self.state.lock().unwrap().mischief.len()
     }
@@ -249,7 +269,21 @@ async fn answer(
         "/v1/models" => {
             let model =
                 json!({"id": "policy", "owned_by": "vllm", "parent": null, "max_model_len": 256});
-            reply(200, &json!({"object": "list", "data": [model]}))
+            let state = state.lock().unwrap();
+            let adapters = state.adapted.keys();
+            let adapters =
+                adapters.map(|name| json!({"id": name, "owned_by": "vllm", "parent": "policy"}));
+            let all: Vec<_> = [model].into_iter().chain(adapters).collect();
+            reply(200, &json!({"object": "list", "data": all}))
+        }
+        "/v1/load_lora_adapter" | "/v1/unload_lora_adapter" if switches.adapters == 0 => missing(),
+        "/v1/load_lora_adapter" => load_adapter(&body, state),
+        "/v1/unload_lora_adapter" => {
+            let mut state = state.lock().unwrap();
+            match state.adapted.remove(body["lora_name"].as_str().unwrap()) {
+                Some(_) => reply(200, &json!("Success")),
+                None => missing(),
+            }
         }
         "/inference/v1/generate" if !switches.scale_out => {
             let message = "Scale-out endpoints are disabled.";
@@ -273,6 +307,44 @@ async fn answer(
         }
         _ => control(&path, &body, state, die),
     }
+}
+
+/// Loads adapters of a rank that the server takes, and refuses a name that it has.
+fn load_adapter(body: &Value, state: &Mutex<State>) -> Answer {
+    let refuse = |message: String| {
+        reply(
+            400,
+            &json!({"error": {"message": message, "type": "InvalidUserInput", "code": 400}}),
+        )
+    };
+    let (Some(name), Some(path)) = (body["lora_name"].as_str(), body["lora_path"].as_str()) else {
+        return refuse("Both 'lora_name' and 'lora_path' must be provided.".to_owned());
+    };
+    let mut state = state.lock().unwrap();
+    if state.adapted.contains_key(name) {
+        return refuse(format!(
+            "The lora adapter '{name}' has already been loaded."
+        ));
+    }
+    let file = |name: &str| std::fs::read(Path::new(path).join(name)).unwrap();
+    let config = file("adapter_config.json");
+    let rank = serde_json::from_slice::<Value>(&config).unwrap()["r"]
+        .as_u64()
+        .unwrap();
+    if rank > state.switches.adapters as u64 {
+        return refuse(format!(
+            "LoRA rank {rank} is greater than max_lora_rank {}.",
+            state.switches.adapters
+        ));
+    }
+    let base = std::fs::read(state.folder.join("model.safetensors")).unwrap();
+    let adapter = file("adapter_model.safetensors");
+    let merged = vintage_delta::merge(&base, &adapter, &config, Precision::F32).unwrap();
+    let model = ModelFolder::open(&state.folder).unwrap().config;
+    let params = ParamSet::from_safetensors(&merged, &model).unwrap();
+    let decoder = Arc::new(Decoder::new(model, params).unwrap());
+    state.adapted.insert(name.to_owned(), decoder);
+    reply(200, &json!("Success: LoRA adapter added successfully."))
 }
 
 /// Completion that is being computed, also while its client is gone.
@@ -302,6 +374,7 @@ fn control(path: &str, body: &Value, state: &Mutex<State>, die: &watch::Sender<b
             }
             let folder = PathBuf::from(body["kwargs"]["weights_path"].as_str().unwrap());
             state.decoder = open(&folder).0;
+            state.folder.clone_from(&folder);
             state.loaded.push(folder);
         }
         "/update_weight_version" => {
@@ -335,7 +408,15 @@ async fn complete(path: &str, body: &Value, state: &Mutex<State>) -> Answer {
     let (decoder, stop, label, earlier, mischief, processed) = {
         let mut state = state.lock().unwrap();
         let mischief = state.mischief.pop_front().or(state.always);
-        let decoder = Arc::clone(&state.decoder);
+        let asked = body["model"].as_str().unwrap();
+        let decoder = match state.adapted.get(asked) {
+            Some(adapted) => Arc::clone(adapted),
+            None if asked == "policy" => Arc::clone(&state.decoder),
+            None => {
+                let message = format!("The model `{asked}` does not exist.");
+                return reply(404, &json!({"error": {"message": message, "code": 404}}));
+            }
+        };
         let (label, earlier) = (state.label.borrow().clone(), state.earlier.clone());
         (
             decoder,

@@ -83,7 +83,22 @@ fn a_learner_of_adapters_goes_on_with_them() {
     let expected = outcome(whole.path());
     assert!(expected.0.iter().all(|plan| plan.training == lora()));
 
-    killed_at_every(7, &expected, logs, |_| {});
+    let seen_adapters = std::cell::Cell::new(false);
+    killed_at_every(7, &expected, logs, |folder| {
+        let (_, adapters) = readable(folder);
+        seen_adapters.set(seen_adapters.get() || !adapters.is_empty());
+    });
+    assert!(seen_adapters.get());
+    // How a version is stored changes nothing else.
+    let merged = tempfile::tempdir().unwrap();
+    run_in(begin(merged.path()));
+    let publish = PublishConfig {
+        adapters: false,
+        ..PublishConfig::default()
+    };
+    let logs = || Logs { publish, ..logs() };
+    run_process(merged.path(), usize::MAX, logs()).unwrap();
+    assert!(outcome(merged.path()) == expected);
 
     // One checkpoint is kept, complete, and no file of the earlier ones.
     let kept = std::fs::read_dir(whole.path().join("checkpoints/lead"));
@@ -112,21 +127,23 @@ fn a_learner_of_adapters_goes_on_with_them() {
 }
 
 /// Returns the published versions of a folder, each of which can be read and is as its manifest
-/// says, and which of them are deltas.
+/// says, and which of them are not whole.
 fn readable(folder: &Path) -> (Vec<u64>, Vec<u64>) {
     run_in(async {
         let store = Store::open(folder.to_str().unwrap()).unwrap();
         let weights = Weights::new(store, "lead".parse().unwrap());
-        let (mut all, mut deltas) = (Vec::new(), Vec::new());
+        let (mut all, mut based) = (Vec::new(), Vec::new());
         for version in weights.versions().await.unwrap() {
             let manifest = weights.manifest(version).await.unwrap().unwrap();
             let bytes = weights.fetch(version).await.unwrap();
             assert_eq!(sha256(&bytes), manifest.weights_sha256);
             assert!(weights.check(version).await.unwrap().is_empty());
             all.push(version.0);
-            deltas.extend(manifest.delta.map(|_| version.0));
+            if manifest.delta.is_some() || manifest.adapter.is_some() {
+                based.push(version.0);
+            }
         }
-        (all, deltas)
+        (all, based)
     })
 }
 
@@ -140,6 +157,7 @@ fn killed_while_it_publishes_deltas_of_rounded_weights_it_loses_no_bit() {
         publish: PublishConfig {
             precision,
             full_every,
+            adapters: false,
         },
         lora,
         ..(&log).into()
@@ -199,7 +217,7 @@ fn a_replay_sees_masters_of_other_bits_behind_the_same_rounded_weights() {
     run_in(begin(whole.path()));
     let publish = PublishConfig {
         precision: Precision::Bf16,
-        full_every: 1,
+        ..PublishConfig::default()
     };
     let logs = Logs {
         publish,

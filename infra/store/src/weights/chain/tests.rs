@@ -46,6 +46,7 @@ async fn publish(weights: &Weights, number: u64, full_every: u64) -> WeightsMani
         precision: Precision::Bf16,
         base: number.checked_sub(1).map(PolicyVersion),
         full_every,
+        adapted: None,
     };
     let files = vec![(MODEL_FILE, model(number))];
     let published = weights.publish_as(version(number), files, form).await;
