@@ -3,6 +3,7 @@
 
 mod bench;
 mod broker;
+mod candidates;
 mod config;
 mod curate;
 mod eval;

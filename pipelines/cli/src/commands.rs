@@ -4,7 +4,7 @@
 mod audit;
 mod bench;
 mod broker;
-mod completions;
+pub(crate) mod completions;
 mod config;
 mod doctor;
 mod eval;

@@ -34,6 +34,7 @@ use self::{
 };
 
 fn main() -> ! {
+    commands::completions::answer();
     let code = match Cli::try_parse().map(start) {
         Ok(Ok(outcome)) => exit::ended(outcome, output::lost()),
         Ok(Err(error)) => exit::report(&error),

@@ -255,3 +255,25 @@ fn adapters_start_as_pefts_do() {
     assert_eq!(a, values(&start(7), "A"));
     assert_ne!(a, values(&start(8), "A"));
 }
+
+/// Checks that what a reader merges from base and adapters is the file that the decoder writes, for
+/// every family and from a base of any precision.
+#[test]
+fn base_and_adapters_merge_into_the_published_file() {
+    for (name, config) in variants() {
+        for given in [Precision::F32, Precision::Bf16] {
+            let base = decoder(&config, 0.35, 11).to_safetensors_of(given).unwrap();
+            let params = ParamSet::from_safetensors(&base, &config).unwrap();
+            let adapted = adapted(Decoder::new(config.clone(), params).unwrap(), 1);
+            let files = adapted.peft_files(None).unwrap();
+            for published in [Precision::F32, Precision::Bf16] {
+                let merged =
+                    vintage_delta::merge(&base, &files[0].1, &files[1].1, published).unwrap();
+                assert!(
+                    merged == adapted.to_safetensors_of(published).unwrap(),
+                    "{name} {given:?} {published:?}"
+                );
+            }
+        }
+    }
+}

@@ -3,19 +3,21 @@ use std::path::{Path, PathBuf};
 use vintage_config::{ConfigError, Key, Layers, Resolved};
 use vintage_settings::RunConfig;
 
+use super::candidates;
+
 /// Settings in layers, of which later ones win: defaults, --preset, -c, VINTAGE__SECTION__KEY,
 /// --set and the flags of the verb.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Settings")]
 pub(crate) struct ConfigArgs {
     /// Preset that ships with the program, as the base of the settings.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = candidates::of_presets())]
     pub(crate) preset: Option<String>,
     /// TOML file of settings; may be repeated, later files win.
     #[arg(short = 'c', long = "config", value_name = "FILE")]
     pub(crate) config: Vec<PathBuf>,
     /// One setting, for example --set learner.optimizer.lr=3e-5; may be repeated.
-    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE", add = candidates::of_assignments())]
     pub(crate) set: Vec<String>,
     /// Seed of everything that is drawn (setting `seed`).
     #[arg(long, value_name = "N")]

@@ -5,7 +5,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use vintage_settings::Device;
 
-use super::{ConfigArgs, SelectionArgs};
+use super::{ConfigArgs, SelectionArgs, candidates};
 
 const RUN: &str = "\
 Examples:
@@ -435,7 +435,7 @@ Examples:
 #[command(after_long_help = CONFIG_EXPLAIN)]
 pub(crate) struct ConfigExplainArgs {
     /// Setting, section, or last part of a setting's name; all if not given.
-    #[arg(value_name = "KEY")]
+    #[arg(value_name = "KEY", add = candidates::of_keys())]
     pub(crate) key: Option<String>,
 }
 
@@ -465,7 +465,7 @@ Examples:
 #[command(after_long_help = CONFIG_SHOW)]
 pub(crate) struct ConfigShowArgs {
     /// Setting or section to print; all if not given.
-    #[arg(value_name = "KEY")]
+    #[arg(value_name = "KEY", add = candidates::of_keys())]
     pub(crate) key: Option<String>,
     /// Prints after each value where it comes from.
     #[arg(long)]
@@ -476,9 +476,11 @@ pub(crate) struct ConfigShowArgs {
 
 const COMPLETIONS: &str = "\
 Examples:
-  vintage completions bash > ~/.local/share/bash-completion/completions/vintage
-  vintage completions zsh > ~/.zfunc/_vintage
-  vintage completions fish > ~/.config/fish/completions/vintage.fish";
+  source <(vintage completions bash)        in ~/.bashrc
+  source <(vintage completions zsh)         in ~/.zshrc, after compinit
+  vintage completions fish | source         in ~/.config/fish/config.fish
+
+The script asks the program for what may follow, names of presets and settings among it.";
 
 /// Prints a shell's completion script.
 #[derive(Debug, Args)]
