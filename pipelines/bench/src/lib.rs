@@ -13,7 +13,7 @@
 //! | [`fleet`] | gate, leases and intake with up to thousands of simulated producers | each producer for itself |
 //! | [`curate`] | curators of a replay set over a sliding window | lazy greedy; uniform; newest |
 //! | [`publish`] | a version's bytes, whole and as a delta, in f32 and bf16 | Zstandard, XOR, a bitmap |
-//! | [`update`] | updates of a random model | float32 and bf16 against each other |
+//! | [`update`] | updates of a random model | PyTorch; float32 and bf16 against each other |
 //!
 //! ```
 //! use vintage_bench::codec;
@@ -33,6 +33,7 @@ mod error;
 pub mod fleet;
 mod median;
 pub mod publish;
+mod rival;
 pub mod synthetic;
 pub mod transport;
 pub mod update;
@@ -40,3 +41,4 @@ mod used;
 pub mod weigh;
 
 pub use error::{Error, Result};
+pub use rival::{Ratio, Rounds, Versions};

@@ -1,6 +1,6 @@
 //! Benchmark of updates: their speed, and the fraction of their time that the rule takes.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{collections::BTreeMap, path::Path, time::Instant};
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -14,9 +14,12 @@ use vintage_model::{Decoder, DecoderConfig, Packed, ParamSet, Targets};
 use vintage_settings::Device;
 
 use crate::{
-    error::{Error, Result},
-    median::median,
+    error::{Error, Result, because},
+    rival::{Ratio, Rival, Rounds, Versions},
 };
+
+/// Script that runs updates in PyTorch on request.
+const SCRIPT: &str = include_str!("update/rival.py");
 
 /// Shape of the random batch that is trained on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -46,19 +49,39 @@ pub struct Updates {
     pub tokens: usize,
     /// Micro-batches per update.
     pub micro_batches: usize,
-    /// Seconds of the median update: forward pass, rule, backward pass, optimizer step and, on a
-    /// GPU, the copy of the weights to the host.
-    pub seconds: f64,
+    /// Seconds of an update: forward pass, rule, backward pass, optimizer step and, on a GPU, the
+    /// copy of the weights to the host.
+    #[serde(flatten)]
+    pub rounds: Rounds,
     /// Tokens per second of the median update.
     pub tokens_per_second: f64,
     /// Fraction of the update time that the rule takes: from log-probs to the weight of every
     /// token.
     pub rule_share: f64,
+    /// Same updates in PyTorch, in turns with these, if that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pytorch: Option<Beside>,
     /// Peak memory use of the GPU, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peak_bytes: Option<u64>,
     /// Loss of the last update.
     pub loss: f64,
+}
+
+/// Updates in PyTorch: transformers' model in float32, its own attention, AdamW in one kernel.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Beside {
+    /// Versions of the programs.
+    #[serde(flatten)]
+    pub versions: Versions,
+    /// Compute threads of both programs.
+    pub threads: usize,
+    /// Seconds of an update.
+    #[serde(flatten)]
+    pub rounds: Rounds,
+    /// Seconds of PyTorch divided by this program's.
+    #[serde(flatten)]
+    pub ratio: Ratio,
 }
 
 /// Contents of a `config.json` for a model that two cores update in about one second.
@@ -67,7 +90,8 @@ pub const SMALL: &str = r#"{"model_type": "llama", "vocab_size": 512, "hidden_si
     "num_key_value_heads": 8, "rms_norm_eps": 1e-6, "rope_theta": 10000.0,
     "max_position_embeddings": 4096, "tie_word_embeddings": false, "hidden_act": "silu"}"#;
 
-/// Times updates in float32, then in bf16.
+/// Times updates in float32, in turns with those of PyTorch if there is a `python` that has it, then
+/// in bf16.
 ///
 /// # Errors
 /// As [`time_updates`].
@@ -77,44 +101,89 @@ pub fn measure(
     shape: Shape,
     recompute: bool,
     devices: &dyn Devices,
+    python: Option<&Path>,
 ) -> Result<Vec<Updates>> {
-    let updates = [Precision::F32, Precision::Bf16].map(|compute| {
-        let training = Training {
-            compute,
-            recompute,
-            ..Training::default()
-        };
-        time_updates(config, device, shape, &training, devices)
-    });
-    updates.into_iter().collect()
+    let training = |compute| Training {
+        compute,
+        recompute,
+        ..Training::default()
+    };
+    let exact = training(Precision::F32);
+    let updates = vec![
+        time_updates(config, device, shape, &exact, devices, python)?,
+        time_updates(
+            config,
+            device,
+            shape,
+            &training(Precision::Bf16),
+            devices,
+            None,
+        )?,
+    ];
+    Ok(updates)
 }
 
-/// Times updates of a random model with this `config` on `device`, one of the program's `devices`.
+/// Request for an update.
+#[derive(Serialize)]
+struct Asked {
+    rows: usize,
+    prompt: usize,
+    completion: usize,
+    micro_batch_tokens: usize,
+    recompute: bool,
+}
+
+/// Starts PyTorch with a random model of this shape, on as many threads as compute here.
+fn start(python: &Path, config: &DecoderConfig) -> Result<Rival> {
+    let folder = tempfile::tempdir().map_err(because("cannot make a folder"))?;
+    std::fs::write(folder.path().join("config.json"), config.to_json())
+        .map_err(because("cannot write the model's config.json"))?;
+    Rival::start(python, SCRIPT, folder.path(), rayon::current_num_threads())
+}
+
+/// Times updates of a random model with this `config` on `device`, one of the program's `devices`,
+/// in turns with those of PyTorch if there is a `python` that has it.
 ///
 /// # Errors
-/// A device that cannot be opened, or a batch that does not fit in its memory.
+/// A device that cannot be opened, or a batch that does not fit in its memory; a Python without
+/// PyTorch.
 pub fn time_updates(
     config: &DecoderConfig,
     device: Device,
     shape: Shape,
     training: &Training,
     devices: &dyn Devices,
+    python: Option<&Path>,
 ) -> Result<Updates> {
+    let mut rival = match python {
+        Some(python) => Some(start(python, config)?),
+        None => None,
+    };
+    let asked = Asked {
+        rows: shape.rows,
+        prompt: shape.prompt_tokens,
+        completion: shape.completion_tokens,
+        micro_batch_tokens: shape.micro_batch_tokens,
+        recompute: training.recompute,
+    };
     let engine = devices.open(device, AdamW::default())?;
     devices.forget_peak(device);
     let decoder = Decoder::new(config.clone(), ParamSet::init(config, 1)?)?;
     let parameters = decoder.params().parameter_count();
     let batches = batches(config, shape, 2);
     let mut policy = TrainedPolicy::new(decoder, engine);
-    let (mut seconds, mut rule) = (Vec::new(), 0.0);
+    let (mut seconds, mut theirs, mut rule) = (Vec::new(), Vec::new(), 0.0);
     let mut loss = 0.0;
     for update in 0..=shape.updates {
         let plan = plan(update as u64, training, policy.fingerprint())?;
         let started = Instant::now();
         let mut outcome = UpdateStats::default();
         policy.run(&plan, &batches, &mut outcome)?;
+        let took = started.elapsed().as_secs_f64();
+        let other = rival.as_mut().map(|rival| rival.time(&asked)).transpose()?;
         if update > 0 {
-            seconds.push(started.elapsed().as_secs_f64());
+            seconds.push(took);
+            theirs.extend(other);
             rule += outcome.weigh_seconds;
         }
         loss = outcome.loss;
@@ -123,7 +192,13 @@ pub fn time_updates(
     if seconds.is_empty() {
         return Err(Error::Failed("no update to time; ask for one".to_owned()));
     }
-    let median = median(seconds);
+    let rounds = Rounds::of(&seconds);
+    let pytorch = rival.map(|rival| Beside {
+        versions: rival.versions(),
+        threads: rayon::current_num_threads(),
+        rounds: Rounds::of(&theirs),
+        ratio: Ratio::of(&seconds, &theirs),
+    });
     let tokens = shape.rows * (shape.prompt_tokens + shape.completion_tokens);
     Ok(Updates {
         compute: training.compute,
@@ -131,9 +206,10 @@ pub fn time_updates(
         parameters,
         tokens,
         micro_batches: batches.len(),
-        seconds: median,
-        tokens_per_second: tokens as f64 / median,
+        tokens_per_second: tokens as f64 / rounds.seconds,
+        rounds,
         rule_share: rule / total,
+        pytorch,
         peak_bytes: devices.peak_bytes(device),
         loss,
     })
@@ -249,7 +325,8 @@ mod tests {
                 ..Training::default()
             };
             let config = DecoderConfig::tiny(16);
-            let of = |device| time_updates(&config, device, shape, &training, &WithGpus).unwrap();
+            let of =
+                |device| time_updates(&config, device, shape, &training, &WithGpus, None).unwrap();
             let (kernels, emulated) = (of(Device::Cpu), of(Device::Emulated));
             assert_eq!((kernels.tokens, kernels.micro_batches), (48, 3));
             assert!((kernels.loss - emulated.loss).abs() < 1e-3 * kernels.loss.abs());

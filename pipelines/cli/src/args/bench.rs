@@ -192,6 +192,8 @@ pub(crate) enum PublishBenchShape {
 const BENCH_UPDATE: &str = "\
 Examples:
   vintage bench update
+  vintage bench update --python env/bin/python     PyTorch beside it, in turns
+  RAYON_NUM_THREADS=1 vintage bench update         on one thread
   vintage bench update --device cuda --model models/Qwen2.5-0.5B --rows 64 --completion 512
 
 Weights and tokens are random: of DIR only config.json is read.";
@@ -223,6 +225,9 @@ pub(crate) struct UpdateBenchArgs {
     /// Number of updates to time, after one that is not timed.
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub(crate) updates: usize,
+    /// Python with torch and transformers, to run the same updates in PyTorch; on the CPU only.
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) python: Option<PathBuf>,
 }
 
 /// Arguments of one arm, as `vintage bench archive` starts it.

@@ -1,5 +1,7 @@
 //! `vintage bench update`: measures the cost of an update, on a CPU or a GPU.
 
+use std::path::Path;
+
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 use tokio::task::spawn_blocking;
@@ -46,8 +48,12 @@ pub(crate) async fn update(args: &UpdateBenchArgs, context: &Context) -> Result<
     if [args.rows, args.prompt, args.completion, args.updates].contains(&0) {
         return Err(Usage::new("rows, prompt, completion and updates must be at least 1").into());
     }
-    let (device, recompute) = (args.device, args.recompute);
-    let report = spawn_blocking(move || measure(&config, device, shape, recompute));
+    let (device, recompute, python) = (args.device, args.recompute, args.python.clone());
+    if python.is_some() && device != Device::Cpu {
+        return Err(Usage::new("--python compares updates on the CPU; leave out --device").into());
+    }
+    let report =
+        spawn_blocking(move || measure(&config, device, shape, recompute, python.as_deref()));
     let report = report.await.context("measuring panicked")??;
     context.output.print(&report, text)
 }
@@ -57,13 +63,14 @@ fn measure(
     device: Device,
     shape: Shape,
     recompute: bool,
+    python: Option<&Path>,
 ) -> Result<UpdateReport> {
     let gpu = devices().describe(device);
     let gpu = gpu.map_err(|error| Usage::new(error.to_string()))?;
     Ok(UpdateReport {
         device: gpu.unwrap_or_else(|| device.to_string()),
         shape,
-        updates: update::measure(config, device, shape, recompute, devices())?,
+        updates: update::measure(config, device, shape, recompute, devices(), python)?,
     })
 }
 
@@ -72,7 +79,7 @@ fn text(report: &UpdateReport) -> String {
         vec![
             format!("{:?}", updates.compute).to_lowercase(),
             grouped(updates.tokens_per_second as u64),
-            format!("{:.3}", updates.seconds),
+            format!("{:.3}", updates.rounds.seconds),
             format!("{:.2} %", 100.0 * updates.rule_share),
             updates.peak_bytes.map_or_else(|| "-".to_owned(), bytes),
         ]
@@ -88,12 +95,27 @@ fn text(report: &UpdateReport) -> String {
     let (parameters, tokens, parts) = report.updates.first().map_or((0, 0, 0), |first| {
         (first.parameters, first.tokens, first.micro_batches)
     });
+    let beside = report.updates.iter().find_map(|updates| {
+        let theirs = updates.pytorch.as_ref()?;
+        let (least, most) = theirs.ratio.ratio_range;
+        Some(format!(
+            "\nPyTorch {} (transformers {}, {}), {} threads: {:.3} s an update in f32, {:.2} times as \
+             long as here ({least:.2} to {most:.2})\n",
+            theirs.versions.torch,
+            theirs.versions.transformers,
+            theirs.versions.attention,
+            theirs.threads,
+            theirs.rounds.seconds,
+            theirs.ratio.ratio
+        ))
+    });
     format!(
-        "{}: {} parameters, {} tokens an update in {parts} micro-batches, median of {}\n{}",
+        "{}: {} parameters, {} tokens an update in {parts} micro-batches, median of {}\n{}{}",
         report.device,
         grouped(parameters as u64),
         grouped(tokens as u64),
         report.shape.updates,
         table(&head, &rows),
+        beside.unwrap_or_default(),
     )
 }

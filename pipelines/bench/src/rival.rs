@@ -1,0 +1,155 @@
+//! Another program's way to do the same, in a Python child process that works on request.
+
+use std::{
+    io::{BufRead, BufReader, Write as _},
+    path::Path,
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::{
+    error::{Error, Result, because},
+    median::median,
+};
+
+/// Versions of what works in the Python process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Versions {
+    /// Version of PyTorch.
+    pub torch: String,
+    /// Version of transformers.
+    pub transformers: String,
+    /// Version of Python.
+    pub python: String,
+    /// Attention that transformers chose, such as `sdpa`.
+    pub attention: String,
+}
+
+/// Times of the rounds of one program, in seconds.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Rounds {
+    /// Median.
+    pub seconds: f64,
+    /// Smallest and largest.
+    pub seconds_range: (f64, f64),
+}
+
+/// Seconds of another program divided by this one's.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Ratio {
+    /// Median of the rounds.
+    pub ratio: f64,
+    /// Smallest and largest of a round.
+    pub ratio_range: (f64, f64),
+}
+
+impl Rounds {
+    /// Summarises the seconds of at least one round.
+    pub(crate) fn of(seconds: &[f64]) -> Self {
+        Self {
+            seconds: median(seconds.iter().copied()),
+            seconds_range: range(seconds),
+        }
+    }
+}
+
+impl Ratio {
+    /// Compares at least one round of each program, run in turns.
+    pub(crate) fn of(ours: &[f64], theirs: &[f64]) -> Self {
+        let ratios: Vec<_> = ours.iter().zip(theirs).map(|(a, b)| b / a).collect();
+        Self {
+            ratio: median(ratios.iter().copied()),
+            ratio_range: range(&ratios),
+        }
+    }
+}
+
+fn range(values: &[f64]) -> (f64, f64) {
+    let least = values.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    (least, most)
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    seconds: f64,
+}
+
+/// Python process that has loaded a model and times a job on request.
+pub(crate) struct Rival {
+    child: Child,
+    requests: ChildStdin,
+    answers: BufReader<ChildStdout>,
+    versions: Versions,
+}
+
+impl Rival {
+    /// Starts `script` with the model in `folder`.
+    pub(crate) fn start(
+        python: &Path,
+        script: &str,
+        folder: &Path,
+        threads: usize,
+    ) -> Result<Self> {
+        let name = python.display();
+        let mut child = Command::new(python)
+            .args(["-c", script])
+            .arg(folder)
+            .arg(threads.to_string())
+            .env("OMP_NUM_THREADS", threads.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .map_err(because(format!("cannot start {name}")))?;
+        let pipes = child.stdin.take().zip(child.stdout.take());
+        let (requests, answers) =
+            pipes.ok_or_else(|| Error::Failed(format!("{name} has no pipes")))?;
+        let mut answers = BufReader::new(answers);
+        let versions = read(&mut answers).map_err(because(format!(
+            "{name} cannot take part: install torch and transformers there, or give another --python"
+        )))?;
+        Ok(Self {
+            child,
+            requests,
+            answers,
+            versions,
+        })
+    }
+
+    /// Returns the versions of the programs.
+    pub(crate) fn versions(&self) -> Versions {
+        self.versions.clone()
+    }
+
+    /// Has the job done that `asked` describes; returns the seconds it took.
+    pub(crate) fn time(&mut self, asked: &impl Serialize) -> Result<f64> {
+        let mut line = serde_json::to_string(asked).map_err(because("cannot write a request"))?;
+        line.push('\n');
+        self.requests
+            .write_all(line.as_bytes())
+            .and_then(|()| self.requests.flush())
+            .map_err(because("cannot ask the Python process"))?;
+        let answer: Answer = read(&mut self.answers)
+            .map_err(because("the Python process broke off (out of memory?)"))?;
+        Ok(answer.seconds)
+    }
+}
+
+fn read<T: DeserializeOwned>(answers: &mut impl BufRead) -> Result<T> {
+    let mut line = String::new();
+    answers
+        .read_line(&mut line)
+        .map_err(because("cannot read its answer"))?;
+    serde_json::from_str(&line).map_err(because(format!("it answered {:?}", line.trim())))
+}
+
+impl Drop for Rival {
+    fn drop(&mut self) {
+        let ended = self.child.kill().and_then(|()| self.child.wait());
+        if let Err(error) = ended {
+            tracing::debug!(%error, "python could not be ended");
+        }
+    }
+}
