@@ -47,32 +47,9 @@ impl Weights {
             base,
             base_sha256: manifest.weights_sha256,
         };
-        let known = self.memory().adapters_fit;
-        let fit = match known {
-            Some(fit) => fit,
-            None => {
-                let files = (model.clone(), config.clone());
-                let merged = self.merge(&adapter, files, form.precision).await;
-                // Only readers need the base for longer.
-                self.memory().adapted = None;
-                let fit = match &merged {
-                    Ok(merged) => digest_of(merged.clone()).await == digest,
-                    Err(error) => {
-                        tracing::warn!("version {version}: {error}");
-                        false
-                    }
-                };
-                if !fit {
-                    tracing::warn!(
-                        "versions are stored whole: adapters on version {base} do not give the \
-                         weights of version {version}"
-                    );
-                }
-                self.memory().adapters_fit = Some(fit);
-                fit
-            }
-        };
-        if !fit {
+        let files = (model.clone(), config.clone());
+        let fit = self.fit(version, &adapter, files, digest, form.precision);
+        if !fit.await {
             return Ok(None);
         }
         let mut digests = Digests::new();
@@ -96,6 +73,40 @@ impl Weights {
             adopted: false,
         };
         Ok(Some((stored, digests)))
+    }
+
+    /// Returns true if adapters of this process give the weights that they stand for; only the first
+    /// are tried.
+    async fn fit(
+        &self,
+        version: PolicyVersion,
+        adapter: &WeightsAdapter,
+        files: (Bytes, Bytes),
+        digest: Sha256,
+        precision: Precision,
+    ) -> bool {
+        let known = self.memory().adapters_fit;
+        if let Some(fit) = known {
+            return fit;
+        }
+        let merged = self.merge(adapter, files, precision).await;
+        // Only readers need the base for longer.
+        self.memory().adapted = None;
+        let found = match merged {
+            Ok(merged) => Ok(digest_of(merged).await),
+            Err(error) => Err(error.to_string()),
+        };
+        let fit = found.as_ref().is_ok_and(|found| *found == digest);
+        if !fit {
+            let why = found.err().unwrap_or_else(|| "they give others".to_owned());
+            tracing::warn!(
+                "versions are stored whole: the weights of version {version} cannot be made of \
+                 version {} and adapters: {why}",
+                adapter.base
+            );
+        }
+        self.memory().adapters_fit = Some(fit);
+        fit
     }
 
     /// Returns the whole bytes of a version that is stored as adapters.

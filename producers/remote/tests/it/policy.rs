@@ -96,9 +96,10 @@ fn changed(file: &[u8], version: u64) -> Vec<u8> {
     for (name, view) in tensors.tensors() {
         let values = view.data().chunks_exact(4).enumerate().map(|(at, old)| {
             let value = ((at as u64 * 7 + version * 3) % 11) as f32 / 22.0 - 0.25;
-            match name.contains("lora_B") {
-                true => value.to_le_bytes(),
-                false => old.try_into().unwrap(),
+            if name.contains("lora_B") {
+                value.to_le_bytes()
+            } else {
+                old.try_into().unwrap()
             }
         });
         let bytes: Vec<u8> = values.flatten().collect();
