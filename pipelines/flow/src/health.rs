@@ -193,21 +193,30 @@ impl Health {
             .then(|| format!("{}; {}", self.spelled(&seen), self.remedy()))
     }
 
+    /// Spells out an update, what left the rule first.
     fn spelled(&self, seen: &Beyond) -> String {
         let m2 = match self.expected.threshold {
-            Some(threshold) => format!(
+            Some(threshold) if seen.m2 > M2_TIMES * threshold => format!(
                 "M2 before masking is {:.3} ({:.0} times m2po.threshold)",
                 seen.m2,
                 seen.m2 / threshold
             ),
-            None => format!("the second moment of the log-ratio is {:.3}", seen.m2),
+            Some(_) => format!("M2 before masking {:.3}", seen.m2),
+            None => format!("the second moment of the log-ratio {:.3}", seen.m2),
         };
+        let kl = format!("KL {:.3} nats a token", seen.kl);
+        let masked = format!("{:.1} % of tokens masked", 100.0 * seen.masked);
+        let m2_left = (self.expected.threshold).is_some_and(|most| seen.m2 > M2_TIMES * most);
+        let mut parts = [m2, kl, masked];
+        if !m2_left {
+            // The other two are the reason, the divergence before the masked share.
+            parts.rotate_left(if seen.kl.abs() > KL { 1 } else { 2 });
+        }
         format!(
-            "update {}: {m2}, KL {:.3} nats a token, {:.1} % of tokens masked: the policy is \
-             further from the one that sampled than the rule was made for",
+            "update {}: {}: the policy is further from the one that sampled than the rule was made \
+             for",
             seen.update,
-            seen.kl,
-            100.0 * seen.masked
+            parts.join(", ")
         )
     }
 
@@ -328,8 +337,15 @@ mod tests {
                 ..result(0)
             },
         ];
+        let reasons = [
+            "M2 before masking is 1.200",
+            "KL -0.200",
+            "30.0 % of tokens masked",
+        ];
         for (at, far) in far.iter().enumerate() {
-            assert!(health(&[]).updated(far).is_some(), "{at}");
+            let warned = health(&[]).updated(far).expect("warned");
+            let first = format!("update 0: {}", reasons[at]);
+            assert!(warned.starts_with(&first), "{at}: {warned}");
             let warned = health(&["algorithm=grpo"]).updated(far);
             assert_eq!(warned.is_some(), at == 1, "{at}: {warned:?}");
         }
