@@ -20,7 +20,7 @@ rm -rf "$out" && mkdir -p "$out"
 step() { echo; echo "== $*"; }
 
 step "M2PO's mask on the GPU, 201 cases against exact arithmetic rounded to f32"
-"$vintage" weigh --device "$device" "$root/consumers/m2po/tests/oracle/m2po_cases.jsonl" >"$out/cases.jsonl" ||
+"$vintage" weigh --device "$device" "$root/consumers/losses/tests/oracle/m2po_cases.jsonl" >"$out/cases.jsonl" ||
   fail "the mask differs: see \"differs\" in $out/cases.jsonl"
 echo "$(wc -l <"$out/cases.jsonl") cases, all as the reference has them"
 

@@ -24,10 +24,10 @@ const EXCUSED: &[(&str, &str, &str)] = &[
 const PURE: &[(&str, &[&str])] = &[
     ("control", &["serde", "serde_json", "thiserror"]),
     ("settings", &["vintage-control", "jiff", "serde"]),
-    ("m2po", &["thiserror"]),
+    ("losses", &["thiserror"]),
     (
         "ages",
-        &["serde", "thiserror", "vintage-control", "vintage-m2po"],
+        &["serde", "thiserror", "vintage-control", "vintage-losses"],
     ),
     (
         "curate",
@@ -166,7 +166,7 @@ fn producers_and_consumers_never_meet() {
     let arrows: BTreeMap<_, _> = ARROWS.iter().copied().collect();
     for producer in ["verify", "rollout", "local", "remote", "serve"] {
         for consumer in [
-            "m2po",
+            "losses",
             "curate",
             "learner",
             "learner-gpu",
@@ -206,7 +206,7 @@ fn pure_crates_call_no_clock_and_no_io() {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
     for folder in [
         "schemas/control",
-        "consumers/m2po",
+        "consumers/losses",
         "consumers/curate",
         "producers/verify",
         "pipelines/experiment",

@@ -65,7 +65,7 @@ fn a_gpu_that_cannot_be_had_is_named_with_what_is_missing() -> Result<()> {
 /// with CUDA it computes with the operations of a GPU.
 #[test]
 fn weighing_on_the_cpu_agrees_with_the_reference_on_every_case() -> Result<()> {
-    let cases = root().join("consumers/m2po/tests/oracle/m2po_cases.jsonl");
+    let cases = root().join("consumers/losses/tests/oracle/m2po_cases.jsonl");
     let mut weigh = vintage(["weigh", "--device", "cpu"]);
     weigh.arg(cases);
     let ended = run(weigh)?;

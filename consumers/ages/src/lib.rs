@@ -12,7 +12,7 @@
 //! ```
 //! use vintage_ages::{Ages, Group, Loss, Rollout};
 //! use vintage_control::{AlgorithmName, PolicyVersion};
-//! use vintage_m2po::{Baseline, Rule};
+//! use vintage_losses::{Baseline, Rule};
 //!
 //! let m2po = Loss {
 //!     name: AlgorithmName::M2po,

@@ -1,7 +1,7 @@
 //! Losses that discard tokens.
 
 use vintage_control::AlgorithmName;
-use vintage_m2po::{Baseline, Rule};
+use vintage_losses::{Baseline, Rule};
 
 /// Loss whose treatment of old tokens is measured.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use vintage_control::PolicyVersion;
-use vintage_m2po::{Rule, Tokens, Weighed, weigh, weight_stats};
+use vintage_losses::{Rule, Tokens, Weighed, weigh, weight_stats};
 
 use crate::{
     figures::{AgeFigures, BatchFigures, Counts},
     loss::Loss,
 };
 
-/// Cap of the clipped means of [`vintage_m2po::WeightStats`], which are not used here.
+/// Cap of the clipped means of [`vintage_losses::WeightStats`], which are not used here.
 const CAP: f64 = 1.0;
 
 /// Group whose log-probs were computed again.
@@ -48,7 +48,7 @@ pub enum Error {
         /// Version under which they were recomputed.
         version: PolicyVersion,
         /// Refusal, with the token.
-        source: vintage_m2po::Error,
+        source: vintage_losses::Error,
     },
 }
 
@@ -110,13 +110,14 @@ impl Ages {
         &self,
         version: PolicyVersion,
         groups: &[Group],
-    ) -> Result<(BatchFigures, Vec<f64>), vintage_m2po::Error> {
+    ) -> Result<(BatchFigures, Vec<f64>), vintage_losses::Error> {
         let laid = Laid::of(groups);
-        let clamp = vintage_m2po::DEFAULT_CLAMP;
+        let clamp = vintage_losses::DEFAULT_CLAMP;
         // Signs of advantages decide which tokens are in the trust region; those of every baseline that
         // centres rewards are these.
-        let advantage =
-            laid.advantages(groups, |rewards, _| vintage_m2po::group_advantages(rewards));
+        let advantage = laid.advantages(groups, |rewards, _| {
+            vintage_losses::group_advantages(rewards)
+        });
         let tokens = laid.tokens(&advantage, clamp);
         let stats = weigh(&Rule::None, &tokens)?.stats;
         let weights = weight_stats(&tokens, CAP)?;

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 use vintage_control::{AlgorithmName, PolicyVersion};
-use vintage_m2po::{Baseline, Level, Rule};
+use vintage_losses::{Baseline, Level, Rule};
 
 use crate::{
     Ages, Bounds, Group, Loss, Rollout, Sampled, answer, choose, figures::AgeFigures, tolerance,

@@ -11,7 +11,7 @@
 //! ```
 //! use vintage_learner::{CpuOnly, Devices};
 //! use vintage_learner_gpu::WithGpus;
-//! use vintage_m2po::{Rule, Tokens};
+//! use vintage_losses::{Rule, Tokens};
 //! use vintage_settings::Device;
 //!
 //! // Three tokens; the last one's new policy has gone far from the one that sampled it.

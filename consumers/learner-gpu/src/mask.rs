@@ -5,7 +5,7 @@
 //! taken in f64 here as on a CPU.) These sums decide which tokens are trained on, so they must not
 //! depend on the order in which a GPU adds. Each square is cut into three limbs. Each limb is a
 //! whole multiple of a step and has few enough bits that f64 adds 2^24 of them without rounding.
-//! The sums equal those of `vintage_m2po` bit for bit, including ties with the budget and at the
+//! The sums equal those of `vintage_losses` bit for bit, including ties with the budget and at the
 //! cut.
 
 use candle_core::{Result, Tensor};

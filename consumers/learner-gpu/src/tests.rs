@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 use vintage_control::OptimizerSettings;
 use vintage_learner::AdamW;
-use vintage_m2po::{Rule, Tokens, Weighed};
+use vintage_losses::{Rule, Tokens, Weighed};
 use vintage_model::{Compute, Decoder, DecoderConfig, Gradients, Packed, ParamSet, Targets};
 
 use crate::policy::DevicePolicy;
@@ -20,12 +20,12 @@ struct PackedBatch {
 }
 
 impl PackedBatch {
-    fn on_host(&self, rule: &Rule, clamp: f64) -> Result<Weighed, vintage_m2po::Error> {
+    fn on_host(&self, rule: &Rule, clamp: f64) -> Result<Weighed, vintage_losses::Error> {
         let tokens = Tokens {
             clamp,
             ..Tokens::new(&self.new, &self.behavior, &self.advantage, &self.valid)
         };
-        vintage_m2po::weigh(rule, &tokens)
+        vintage_losses::weigh(rule, &tokens)
     }
 
     fn on_device(&self, rule: &Rule, clamp: f64) -> Result<DeviceWeighed, Problem> {
@@ -119,7 +119,7 @@ fn rules(tau: f64) -> Vec<Rule> {
 /// arithmetic, with inputs rounded to f32.
 #[test]
 fn the_device_weighs_every_oracle_case_as_the_reference_does() {
-    let lines = include_str!("../../m2po/tests/oracle/m2po_cases.jsonl").lines();
+    let lines = include_str!("../../losses/tests/oracle/m2po_cases.jsonl").lines();
     let mut masked = 0;
     let mut cases = 0;
     for line in lines {

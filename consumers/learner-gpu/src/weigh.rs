@@ -1,8 +1,8 @@
-//! Rules of `vintage_m2po` on a device. Per-token values leave it only to explain a refusal, and for
+//! Rules of `vintage_losses` on a device. Per-token values leave it only to explain a refusal, and for
 //! rules without tensor operations here: those are weighed on the host.
 
 use candle_core::{DType, Device, Result as Candle, Tensor};
-use vintage_m2po::{Rule, Stats, Tokens, Weighed};
+use vintage_losses::{Rule, Stats, Tokens, Weighed};
 
 use crate::mask::{Budget, MOST_TOKENS, keep};
 use crate::tokens::{DeviceTokens, Known, ones};
@@ -24,7 +24,7 @@ pub struct DeviceWeighed {
 #[derive(Debug)]
 pub enum Problem {
     /// The rule refused the batch or its settings; the error names the token or the setting.
-    Refused(vintage_m2po::Error),
+    Refused(vintage_losses::Error),
     /// The device failed, or it does not take so many tokens.
     Device(candle_core::Error),
 }
@@ -48,7 +48,7 @@ struct Terms {
     denominator: f64,
 }
 
-/// Weighs one optimizer batch as `vintage_m2po::weigh` does, from new log-probs f32 `[n]`.
+/// Weighs one optimizer batch as `vintage_losses::weigh` does, from new log-probs f32 `[n]`.
 /// A proximal policy is the new one.
 ///
 /// M2PO as in the paper and in AReaL, GRPO's clip and the control arm are computed on the device.
@@ -86,7 +86,7 @@ fn by_device(
         clamp,
         ..Tokens::new(&[], &[], &[], &[])
     };
-    vintage_m2po::weigh(rule, &nothing).map_err(Problem::Refused)?;
+    vintage_losses::weigh(rule, &nothing).map_err(Problem::Refused)?;
     let n = known.valid.len();
     if n > MOST_TOKENS {
         return Err(Problem::Device(candle_core::Error::Msg(format!(
@@ -151,7 +151,7 @@ fn by_host(
         clamp,
         ..Tokens::new(&log_probs, known.behavior, known.advantage, known.valid)
     };
-    let weighed = vintage_m2po::weigh(rule, &tokens).map_err(Problem::Refused)?;
+    let weighed = vintage_losses::weigh(rule, &tokens).map_err(Problem::Refused)?;
     Ok(on_device(weighed, new.device())?)
 }
 

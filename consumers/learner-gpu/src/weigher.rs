@@ -2,12 +2,12 @@
 
 use candle_core::{Device, Tensor};
 use vintage_learner::{NotWeighed, Weigher};
-use vintage_m2po::{Rule, Tokens, Weighed};
+use vintage_losses::{Rule, Tokens, Weighed};
 
 use crate::tokens::Known;
 use crate::weigh::{Problem, weigh};
 
-/// Rules of `vintage_m2po` on a device, for numbers that are in host memory.
+/// Rules of `vintage_losses` on a device, for numbers that are in host memory.
 #[derive(Debug)]
 pub(crate) struct DeviceWeigher {
     device: Device,

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use tokio::sync::watch;
-use vintage_m2po::{Rule, Tokens, Weighed};
+use vintage_losses::{Rule, Tokens, Weighed};
 use vintage_settings::Device;
 
 use crate::{adamw::AdamW, engine::UpdateEngine, error::Result, host::HostEngine};
@@ -47,7 +47,7 @@ pub trait Weigher: fmt::Debug {
 #[derive(Debug)]
 pub enum NotWeighed {
     /// The rule refused the batch or its settings; the error names the token or the setting.
-    Refused(vintage_m2po::Error),
+    Refused(vintage_losses::Error),
     /// The device failed, or it does not take so many tokens.
     Device(Box<dyn std::error::Error + Send + Sync>),
 }
@@ -94,7 +94,7 @@ struct HostWeigher;
 
 impl Weigher for HostWeigher {
     fn weigh(&self, rule: &Rule, tokens: &Tokens<'_, f32>) -> Result<Weighed, NotWeighed> {
-        vintage_m2po::weigh(rule, tokens).map_err(NotWeighed::Refused)
+        vintage_losses::weigh(rule, tokens).map_err(NotWeighed::Refused)
     }
 }
 

@@ -4,7 +4,7 @@
 use std::{borrow::Cow, collections::BTreeMap, fmt};
 
 use vintage_control::{Fingerprint, OptimizerSettings, Plan, Training};
-use vintage_m2po::{KlStats, Stats};
+use vintage_losses::{KlStats, Stats};
 use vintage_model::{Compute, Decoder};
 
 use crate::{

@@ -243,7 +243,7 @@ pub enum Error {
         /// Update whose batch was refused.
         update: UpdateNumber,
         /// Reason for the refusal.
-        source: vintage_m2po::Error,
+        source: vintage_losses::Error,
     },
     /// The plan was computed on another kind of device, whose bits this one cannot reproduce.
     #[error(
@@ -299,9 +299,9 @@ pub enum Error {
     Durability(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-fn weighing(problem: &vintage_m2po::Error) -> String {
+fn weighing(problem: &vintage_losses::Error) -> String {
     match problem {
-        vintage_m2po::Error::NonFinite {
+        vintage_losses::Error::NonFinite {
             field: "new",
             index,
             value,

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, time::Instant};
 
 use vintage_control::{Fingerprint, OptimizerSettings, Plan};
-use vintage_m2po::Weighed;
+use vintage_losses::Weighed;
 use vintage_model::{Decoder, Gradients, Scored};
 
 use crate::{

@@ -1,7 +1,7 @@
 //! Rule, baseline and scopes of a plan's algorithm.
 
 use vintage_control::{Algorithm, AlgorithmName, LossSetting as S};
-use vintage_m2po::{Baseline, Level, Rule};
+use vintage_losses::{Baseline, Level, Rule};
 
 /// Ratio of proximal to behaviour probability above which a token is rejected (AReaL's M2PO
 /// example).
@@ -140,7 +140,7 @@ fn level(name: AlgorithmName) -> Level {
 #[cfg(test)]
 mod tests {
     use vintage_control::{AlgorithmName, LossSetting};
-    use vintage_m2po::{Rule, Tokens, weigh};
+    use vintage_losses::{Rule, Tokens, weigh};
 
     use super::{baseline, rule};
     use crate::intake::fixture;

@@ -1,7 +1,7 @@
 //! Weighing of a batch on the host: the plan's rule and its penalty.
 
 use vintage_control::Plan;
-use vintage_m2po::{KlPenalty, KlStats, Tokens, Weighed, weigh};
+use vintage_losses::{KlPenalty, KlStats, Tokens, Weighed, weigh};
 
 use crate::{
     error::{Error, Result},

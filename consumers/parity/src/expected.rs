@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 use vintage_control::OptimizerSettings;
-use vintage_m2po::Stats;
+use vintage_losses::Stats;
 
 use crate::difference::Mismatches;
 

@@ -5,7 +5,7 @@ pub(crate) mod device;
 pub(crate) mod host;
 
 use vintage_control::OptimizerSettings;
-use vintage_m2po::{Rule, Stats};
+use vintage_losses::{Rule, Stats};
 use vintage_model::{DecoderConfig, Gradients, Packed, ParamSet, Targets};
 use vintage_settings::Device;
 

@@ -1,6 +1,6 @@
 //! Batch of the comparison of training, and its first update.
 
-use vintage_m2po::Rule;
+use vintage_losses::Rule;
 use vintage_model::Targets;
 
 use crate::{

@@ -7,7 +7,7 @@ use pyo3::{
     types::{PyDict, PyString},
 };
 use vintage_learner::Moments;
-use vintage_m2po::Stats;
+use vintage_losses::Stats;
 use vintage_model::ParamSpec;
 
 use crate::{array::incoming, engine::Committed, fault::usage};

@@ -19,7 +19,7 @@ use vintage_learner::{
     AdamW, CpuOnly, Devices, Error, Moments, PackedBatch, Result, Weigher,
     engine::{UpdateEngine, UpdateStats},
 };
-use vintage_m2po::Stats;
+use vintage_losses::Stats;
 use vintage_model::{Decoder, ParamSpec};
 use vintage_settings::Device;
 

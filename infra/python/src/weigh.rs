@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use pyo3::{prelude::*, types::PyDict};
 use vintage_control::{Algorithm, AlgorithmName, M2Scope};
 use vintage_learner::engine::rule;
-use vintage_m2po::{Real, Tokens};
+use vintage_losses::{Real, Tokens};
 
 use crate::{
     array::{Number, flags, incoming, outgoing},
@@ -103,7 +103,7 @@ impl<'py> Arrays<'_, 'py> {
                 scope: None,
                 clamp,
             };
-            vintage_m2po::weigh(&rule, &tokens)
+            vintage_losses::weigh(&rule, &tokens)
         });
         let weighed = weighed.map_err(|error| usage(error.to_string()))?;
         let stats = weighed.stats;

@@ -11,7 +11,7 @@ import numpy as np
 import vintage
 from small import REPOSITORY
 
-CASES = REPOSITORY / "consumers/m2po/tests/oracle/m2po_cases.jsonl"
+CASES = REPOSITORY / "consumers/losses/tests/oracle/m2po_cases.jsonl"
 
 
 def cases() -> list[dict]:

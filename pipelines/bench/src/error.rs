@@ -46,7 +46,7 @@ pub enum Error {
     Curate(#[from] vintage_curate::Error),
     /// Batch that the rule refuses.
     #[error(transparent)]
-    Weigh(#[from] vintage_m2po::Error),
+    Weigh(#[from] vintage_losses::Error),
 }
 
 impl Error {

@@ -9,7 +9,7 @@ mod numpy;
 use std::time::Instant;
 
 use serde::Serialize;
-use vintage_m2po::mask_m2;
+use vintage_losses::mask_m2;
 
 use self::{
     batch::{Batch, TAU},

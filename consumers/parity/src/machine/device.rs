@@ -4,7 +4,7 @@ use candle_core::{Device, Tensor};
 use vintage_control::OptimizerSettings;
 use vintage_learner::AdamW;
 use vintage_learner_gpu::{DevicePolicy, Known, Problem, weigh};
-use vintage_m2po::DEFAULT_CLAMP;
+use vintage_losses::DEFAULT_CLAMP;
 use vintage_model::{Compute, Decoder, DecoderConfig, Gradients, Packed, ParamSet, Targets};
 use vintage_model_gpu::DeviceGradients;
 

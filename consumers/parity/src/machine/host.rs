@@ -2,7 +2,7 @@
 
 use vintage_control::OptimizerSettings;
 use vintage_learner::AdamW;
-use vintage_m2po::Tokens;
+use vintage_losses::Tokens;
 use vintage_model::{Decoder, DecoderConfig, Gradients, Packed, ParamSet, SamplingParams, Targets};
 
 use super::{Machine, Updated, Weighing, refused};
@@ -65,7 +65,7 @@ impl Machine for HostMachine {
             batch.advantage,
             batch.valid,
         );
-        let weighed = vintage_m2po::weigh(batch.rule, &tokens).map_err(refused)?;
+        let weighed = vintage_losses::weigh(batch.rule, &tokens).map_err(refused)?;
         let mut gradients = Gradients::zeros_like(self.decoder.params())?;
         self.decoder
             .backward(tape, &weighed.weight, &mut gradients)?;

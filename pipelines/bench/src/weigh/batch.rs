@@ -1,6 +1,6 @@
 //! Random batches of tokens for the benchmark of the mask.
 
-use vintage_m2po::Tokens;
+use vintage_losses::Tokens;
 
 /// Budget τ of the paper.
 pub(super) const TAU: f64 = 0.04;

@@ -177,7 +177,7 @@ mod tests {
     /// does.
     #[test]
     fn the_rule_of_a_gpu_weighs_every_case_as_the_reference_does() -> Result<()> {
-        let cases = include_str!("../../../../consumers/m2po/tests/oracle/m2po_cases.jsonl");
+        let cases = include_str!("../../../../consumers/losses/tests/oracle/m2po_cases.jsonl");
         for weigher in [
             WithGpus.weigher(Device::Emulated)?,
             CpuOnly.weigher(Device::Cpu)?,

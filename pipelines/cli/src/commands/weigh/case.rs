@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::de::{Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
-use vintage_m2po::{DEFAULT_CLAMP, Error, Rule, Tokens, Weighed, weigh, weigh_rows};
+use vintage_losses::{DEFAULT_CLAMP, Error, Rule, Tokens, Weighed, weigh, weigh_rows};
 
 use crate::args::Variant;
 

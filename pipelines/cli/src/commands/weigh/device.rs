@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use vintage_learner::{NotWeighed, Weigher};
-use vintage_m2po::{Rule, Tokens};
+use vintage_losses::{Rule, Tokens};
 
 use super::case::{Case, Number};
 
@@ -46,7 +46,7 @@ impl WeighedCase {
             tau: case.threshold,
         };
         let tokens = Tokens::new(&new, &behavior, &advantage, &valid);
-        let expected = vintage_m2po::weigh(&rule, &tokens);
+        let expected = vintage_losses::weigh(&rule, &tokens);
         let mut weighed = Self {
             id: case.id.clone(),
             mask: Vec::new(),
@@ -59,7 +59,7 @@ impl WeighedCase {
             error: None,
             differs: None,
         };
-        if let Err(vintage_m2po::Error::Length { .. }) = expected {
+        if let Err(vintage_losses::Error::Length { .. }) = expected {
             weighed.error = expected.err().map(|error| error.to_string());
             return weighed;
         }

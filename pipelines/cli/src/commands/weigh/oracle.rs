@@ -15,7 +15,7 @@ struct Line {
 
 fn lines() -> Vec<Line> {
     let lines: Vec<Line> =
-        include_str!("../../../../../consumers/m2po/tests/oracle/m2po_cases.jsonl")
+        include_str!("../../../../../consumers/losses/tests/oracle/m2po_cases.jsonl")
             .lines()
             .filter(|line| !line.trim().is_empty())
             .map(|line| Line {

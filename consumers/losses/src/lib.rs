@@ -34,7 +34,7 @@
 //! | `sum |o_i|` (Eq. 5) | [`Stats::n_valid`] |
 //!
 //! ```
-//! use vintage_m2po::{Rule, Tokens, weigh};
+//! use vintage_losses::{Rule, Tokens, weigh};
 //!
 //! // The policy moved each token's log-prob by 0.1, 0.8, -0.1 and 0.
 //! let behavior = [-1.0_f32; 4];
@@ -46,7 +46,7 @@
 //! assert_eq!(weighed.mask, [true, false, true, true]);
 //! assert_eq!(weighed.weight[1], 0.0);
 //! assert!(weighed.stats.m2_trust_before > 0.04 && weighed.stats.m2_trust_after < 0.04);
-//! # Ok::<(), vintage_m2po::Error>(())
+//! # Ok::<(), vintage_losses::Error>(())
 //! ```
 
 mod accumulate;

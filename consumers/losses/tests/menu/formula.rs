@@ -2,7 +2,7 @@
 //!
 //! What a formula holds constant is taken from the batch; only `new` moves.
 
-use vintage_m2po::{Level, Rule};
+use vintage_losses::{Level, Rule};
 
 use super::batch::Batch;
 

@@ -1,6 +1,6 @@
 //! Edge cases of the definition of M2PO and of its control arms, one by one.
 
-use vintage_m2po::{Error, Rule, Tokens, group_advantages, mask_m2, stratify, weigh};
+use vintage_losses::{Error, Rule, Tokens, group_advantages, mask_m2, stratify, weigh};
 
 const ALL: [Rule; 7] = [
     Rule::PAPER,
@@ -29,7 +29,7 @@ fn weigh_gaps(
     gaps: &[f32],
     advantage: &[f32],
     valid: &[bool],
-) -> Result<vintage_m2po::Weighed, Error> {
+) -> Result<vintage_losses::Weighed, Error> {
     let new: Vec<f32> = gaps.iter().map(|gap| gap - 2.0).collect();
     weigh(
         rule,

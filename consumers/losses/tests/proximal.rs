@@ -1,7 +1,7 @@
 //! Tests of Mix-PPG and decoupled PPO: where they agree, where they differ, and their derivatives.
 
 use proptest::prelude::*;
-use vintage_m2po::{Rule, Tokens, interpolate_prox, weigh};
+use vintage_losses::{Rule, Tokens, interpolate_prox, weigh};
 
 const EPS: f64 = 0.2;
 

@@ -7,7 +7,7 @@ mod formula;
 mod statistics;
 
 use proptest::prelude::*;
-use vintage_m2po::{Level, Rule, Tokens, weigh};
+use vintage_losses::{Level, Rule, Tokens, weigh};
 
 use self::batch::{Batch, batch};
 

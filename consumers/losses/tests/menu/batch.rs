@@ -1,7 +1,7 @@
 //! Batches of several rows, with a proximal policy.
 
 use proptest::prelude::*;
-use vintage_m2po::Tokens;
+use vintage_losses::Tokens;
 
 /// Batch of rows, one after the other.
 #[derive(Debug, Clone, Default)]

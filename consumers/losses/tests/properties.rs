@@ -1,7 +1,7 @@
 //! Properties that hold for every batch: the invariants of Algorithm 1 and of the control arms.
 
 use proptest::prelude::*;
-use vintage_m2po::{Rule, Tokens, mask_m2, weigh};
+use vintage_losses::{Rule, Tokens, mask_m2, weigh};
 
 /// Batch whose log-probs are whole multiples of 2^-20. Squares and their sums are then whole
 /// multiples of 2^-40, so every decision can be checked in integers.

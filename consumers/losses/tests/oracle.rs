@@ -2,7 +2,7 @@
 //! (`oracle/m2po_cases.jsonl`): masks must agree exactly, numbers to 1e-9 relative.
 
 use serde_json::Value;
-use vintage_m2po::{Rule, Tokens, weigh};
+use vintage_losses::{Rule, Tokens, weigh};
 
 const RELATIVE: f64 = 1e-9;
 

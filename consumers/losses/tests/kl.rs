@@ -1,7 +1,7 @@
 //! Tests of the KL penalty.
 
 use proptest::prelude::*;
-use vintage_m2po::{Error, KlPenalty, Rule, Tokens, weigh};
+use vintage_losses::{Error, KlPenalty, Rule, Tokens, weigh};
 
 const VALID: [bool; 4] = [true, true, false, true];
 const BEHAVIOR: [f64; 4] = [-1.0, -2.0, f64::NAN, -0.5];

@@ -2,7 +2,7 @@
 //! hand arithmetic.
 
 use proptest::prelude::*;
-use vintage_m2po::{
+use vintage_losses::{
     Baseline, Error, Rule, Tokens, group_advantages, mask_m2, prefix_cap, prefix_weights, weigh,
     weight_stats,
 };

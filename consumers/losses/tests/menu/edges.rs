@@ -1,6 +1,6 @@
 //! Edge cases of the menu: no tokens, one token, one sign, missing rows, settings out of range.
 
-use vintage_m2po::{Error, Level, Rule, Tokens, weigh};
+use vintage_losses::{Error, Level, Rule, Tokens, weigh};
 
 use super::{batch::Batch, menu, near};
 
