@@ -13,12 +13,12 @@ use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 use vintage_model::{Decoder, DecoderConfig, ModelFolder, ParamSet, SamplingParams};
 
-use self::rival::Rival;
 pub use self::rival::Versions;
+use self::rival::{Rival, Seconds};
 use crate::{
     error::{Error, Result, because},
     median::median,
-    used::{load_average, processor},
+    used::{cpu_seconds, load_average, processor},
 };
 
 /// Model, sizes and rival of a comparison.
@@ -49,6 +49,8 @@ pub struct Timed {
     pub seconds: f64,
     /// Smallest and largest of the rounds.
     pub seconds_range: (f64, f64),
+    /// CPU seconds of all threads, the median. This program's are counted in ticks of 10 ms.
+    pub cpu_seconds: f64,
     /// Sampled tokens per second of the median.
     pub tokens_per_second: f64,
 }
@@ -71,6 +73,10 @@ pub struct Batch {
     /// Smallest and largest ratio of a round.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ratio_range: Option<(f64, f64)>,
+    /// CPU seconds of transformers in all rounds, divided by this program's; it hardly depends on
+    /// what else runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_ratio: Option<f64>,
 }
 
 /// Result of a comparison.
@@ -171,8 +177,8 @@ pub fn compare(plan: &GeneratePlan, say: &dyn Fn(&str)) -> Result<GenerateReport
 
 /// Seconds of one round.
 struct Round {
-    ours: f64,
-    theirs: Option<f64>,
+    ours: Seconds,
+    theirs: Option<Seconds>,
 }
 
 /// Samples a batch in every round, once by each program; the one that begins changes by round.
@@ -197,9 +203,12 @@ fn rounds(
             None => Ok(None),
         };
         let early = if round % 2 == 1 { ask()? } else { None };
-        let begun = Instant::now();
+        let (begun, used) = (Instant::now(), cpu_seconds()?);
         let sampled = pool.install(|| decoder.generate(&prompts, &params, &seeds))?;
-        let ours = begun.elapsed().as_secs_f64();
+        let ours = Seconds {
+            seconds: begun.elapsed().as_secs_f64(),
+            cpu_seconds: cpu_seconds()? - used,
+        };
         if let Some(row) = sampled
             .iter()
             .find(|row| row.tokens.len() != plan.completion)
@@ -211,10 +220,12 @@ fn rounds(
         }
         let theirs = if early.is_none() { ask()? } else { early };
         if round > 0 {
-            let shown = theirs.map_or_else(String::new, |s| format!(", transformers {s:.3} s"));
+            let shown = theirs.map_or_else(String::new, |theirs| {
+                format!(", transformers {:.3} s", theirs.seconds)
+            });
             say(&format!(
-                "batch {batch}, round {round} of {}: {ours:.3} s{shown}",
-                plan.rounds
+                "batch {batch}, round {round} of {}: {:.3} s{shown}",
+                plan.rounds, ours.seconds
             ));
             rounds.push(Round { ours, theirs });
         }
@@ -223,24 +234,32 @@ fn rounds(
 }
 
 fn summary(plan: &GeneratePlan, batch: usize, rounds: &[Round]) -> Batch {
-    let timed = |seconds: Vec<f64>| Timed {
-        tokens_per_second: (batch * plan.completion) as f64 / median(seconds.iter().copied()),
-        seconds_range: range(&seconds),
-        seconds: median(seconds),
+    let timed = |all: &[Seconds]| {
+        let seconds: Vec<f64> = all.iter().map(|seconds| seconds.seconds).collect();
+        Timed {
+            tokens_per_second: (batch * plan.completion) as f64 / median(seconds.iter().copied()),
+            seconds_range: range(&seconds),
+            seconds: median(seconds),
+            cpu_seconds: median(all.iter().map(|seconds| seconds.cpu_seconds)),
+        }
     };
-    let theirs: Vec<f64> = rounds.iter().filter_map(|round| round.theirs).collect();
-    let ratios: Vec<f64> = rounds
-        .iter()
-        .filter_map(|round| Some(round.theirs? / round.ours))
+    let ours: Vec<_> = rounds.iter().map(|round| round.ours).collect();
+    let theirs: Vec<_> = rounds.iter().filter_map(|round| round.theirs).collect();
+    let pairs = theirs.iter().zip(&ours);
+    let ratios: Vec<f64> = pairs
+        .map(|(theirs, ours)| theirs.seconds / ours.seconds)
         .collect();
+    let cpu = |all: &[Seconds]| all.iter().map(|seconds| seconds.cpu_seconds).sum::<f64>();
     let compared = !ratios.is_empty();
     Batch {
         batch,
         prompts: batch.div_ceil(plan.group),
-        vintage: timed(rounds.iter().map(|round| round.ours).collect()),
-        transformers: compared.then(|| timed(theirs)),
+        vintage: timed(&ours),
+        transformers: compared.then(|| timed(&theirs)),
         ratio_range: compared.then(|| range(&ratios)),
         ratio: compared.then(|| median(ratios)),
+        // A batch that takes less than a tick has no CPU time to divide by.
+        cpu_ratio: (compared && cpu(&ours) > 0.0).then(|| cpu(&theirs) / cpu(&ours)),
     }
 }
 

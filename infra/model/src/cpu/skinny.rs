@@ -141,7 +141,6 @@ mod wide {
         ($rows:ident, $row:ident, $block:block, $($number:literal)*) => {
             $(if $rows > $number {
                 // The modulo is for tiles of fewer rows, which the condition leaves out.
-                const { assert!(ROWS == 6) }
                 let $row = $number % $rows;
                 $block
             })*

@@ -99,12 +99,7 @@ impl Decoder {
             };
             return Ok(prompts.iter().map(|_| empty()).collect());
         }
-        // Inside the thread pool, its threads stay awake from one product to the next.
-        let mut completions = Ok(Vec::new());
-        rayon::scope(|_| {
-            completions = Sampler::new(self, prompts, params, seeds).and_then(Sampler::run);
-        });
-        completions
+        Sampler::new(self, prompts, params, seeds)?.run()
     }
 
     fn check_request(

@@ -23,8 +23,17 @@ use crate::view::View;
 const BLOCK_ROWS: usize = 96;
 /// Number of columns of a block.
 const BLOCK_COLUMNS: usize = 32;
-/// Number of multiply-adds from which a product goes to the thread pool: about 10 µs of one core.
-const PARALLEL_WORK: usize = 1 << 19;
+/// Number of multiply-adds from which a product goes to the thread pool: about 60 µs of one core.
+/// The tiny model's products are below it up to 64 rows, because a second thread gains it nothing.
+const PARALLEL_WORK: usize = 1 << 21;
+/// Number of weights from which a product goes to the thread pool whatever the rows: 1 MB, which
+/// takes one core 100 µs to read from memory.
+const PARALLEL_WEIGHTS: usize = 1 << 18;
+
+/// Returns true if products of `weights` values with an input of `rows` rows go to the thread pool.
+fn is_for_many(weights: usize, rows: usize) -> bool {
+    weights >= PARALLEL_WEIGHTS || weights * rows >= PARALLEL_WORK
+}
 
 /// Weights and constants of a pass.
 pub(super) struct Pass<'a> {
@@ -45,7 +54,7 @@ pub(super) enum Attend<'a> {
     Prompts {
         all: &'a View,
         last: &'a View,
-        keep: &'a mut dyn FnMut(usize, &[f32], &[f32]),
+        keep: &'a mut (dyn FnMut(usize, &[f32], &[f32]) + Send),
     },
 }
 
@@ -124,9 +133,11 @@ fn products<const N: usize>(jobs: &[Job<'_>; N]) {
         rows: job.input.x.len() / job.linear.input,
         columns: job.linear.output,
     });
-    let work = jobs.iter().map(|job| job.input.x.len() * job.linear.output);
+    let weights = jobs.iter().map(|job| job.linear.input * job.linear.output);
+    let rows = cuts.iter().map(|cut| cut.rows).max().unwrap_or(0);
+    let parallel = is_for_many(weights.sum(), rows);
     let count = cuts.iter().map(Cut::count).sum();
-    each_piece(count, work.sum::<usize>() >= PARALLEL_WORK, |mut piece| {
+    each_piece(count, parallel, |mut piece| {
         for (job, cut) in jobs.iter().zip(&cuts) {
             if piece < cut.count() {
                 let (rows, columns) = cut.block(piece);
@@ -143,8 +154,8 @@ fn activated(gate: &Job<'_>, up: &Linear<'_>, of_up: &Input<'_>) {
         rows: gate.input.x.len() / gate.linear.input,
         columns: gate.linear.output,
     };
-    let work = 2 * gate.input.x.len() * cut.columns;
-    each_piece(cut.count(), work >= PARALLEL_WORK, |piece| {
+    let parallel = is_for_many(2 * gate.linear.input * cut.columns, cut.rows);
+    each_piece(cut.count(), parallel, |piece| {
         let (rows, columns) = cut.block(piece);
         SCRATCH.with_borrow_mut(|[gates, ups]| {
             gate.linear.block(gate.input, &rows, &columns, gates);
@@ -170,6 +181,18 @@ impl Pass<'_> {
         positions: &[u32],
         attend: &mut Attend<'_>,
     ) -> Result<Vec<f32>> {
+        let config = &self.decoder.config;
+        let widest = 2 * config.hidden_size * config.intermediate_size;
+        if !is_for_many(widest, tokens.len()) {
+            return self.run(tokens, positions, attend);
+        }
+        // Inside the thread pool, its threads stay awake from one product to the next. A pass at a
+        // time: a thread that waits for another may take up any job, such as a pass of another call,
+        // and must be back soon.
+        rayon::scope(|_| self.run(tokens, positions, attend))
+    }
+
+    fn run(&self, tokens: &[u32], positions: &[u32], attend: &mut Attend<'_>) -> Result<Vec<f32>> {
         let width = self.decoder.config.hidden_size;
         let mut x = Vec::with_capacity(tokens.len() * width);
         for &token in tokens {

@@ -2,7 +2,7 @@
 
 usage: rival.py FOLDER THREADS
 
-Reads one JSON object a line, {"prompts": [[id, ...], ...], "completion": N}, and answers with {"seconds": S}. The
+Reads one JSON object a line, {"prompts": [[id, ...], ...], "completion": N}, and answers with {"seconds": S, "cpu_seconds": S}. The
 first line that it writes gives versions. Prompts of a call have one length, so nothing is padded. No token ends a
 completion. Log-probs are not asked for.
 """
@@ -32,12 +32,12 @@ for line in sys.stdin:
     asked = json.loads(line)
     prompts = torch.tensor(asked["prompts"])
     length = asked["completion"]
-    begun = time.perf_counter()
+    begun, used = time.perf_counter(), time.process_time()
     with torch.inference_mode():
         out = model.generate(
             prompts, attention_mask=torch.ones_like(prompts), do_sample=True, temperature=1.0, top_k=0, top_p=1.0,
             use_cache=True, max_new_tokens=length)
-    seconds = time.perf_counter() - begun
+    seconds, used = time.perf_counter() - begun, time.process_time() - used
     if out.shape != (prompts.shape[0], prompts.shape[1] + length):
         sys.exit(f"generate gave {tuple(out.shape)}")
-    print(json.dumps({"seconds": seconds}), flush=True)
+    print(json.dumps({"seconds": seconds, "cpu_seconds": used}), flush=True)

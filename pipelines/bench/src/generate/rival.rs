@@ -33,9 +33,13 @@ struct Asked<'a> {
     completion: usize,
 }
 
-#[derive(Deserialize)]
-struct Answer {
-    seconds: f64,
+/// Seconds that sampling took.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub(super) struct Seconds {
+    /// Wall-clock time.
+    pub(super) seconds: f64,
+    /// CPU time of all threads.
+    pub(super) cpu_seconds: f64,
 }
 
 /// Python process that holds the model and samples on request.
@@ -81,7 +85,7 @@ impl Rival {
     }
 
     /// Samples `completion` tokens after each prompt; returns the seconds it took.
-    pub(super) fn time(&mut self, prompts: &[Vec<u32>], completion: usize) -> Result<f64> {
+    pub(super) fn time(&mut self, prompts: &[Vec<u32>], completion: usize) -> Result<Seconds> {
         let asked = Asked {
             prompts,
             completion,
@@ -92,9 +96,7 @@ impl Rival {
             .write_all(line.as_bytes())
             .and_then(|()| self.requests.flush())
             .map_err(because("cannot ask transformers"))?;
-        let answer: Answer =
-            read(&mut self.answers).map_err(because("transformers broke off (out of memory?)"))?;
-        Ok(answer.seconds)
+        read(&mut self.answers).map_err(because("transformers broke off (out of memory?)"))
     }
 }
 

@@ -81,7 +81,8 @@ impl Cache {
         let one = |((reader, q), out): ((&Reader, &[f32]), &mut [f32])| {
             attend_row(self, *reader, q, out);
         };
-        if is_worth_it(4 * work) {
+        // A score of a single query costs about sixteen times what copying a value does.
+        if is_worth_it(16 * work) {
             let rows = readers.par_iter().zip(q.par_chunks_exact(stride));
             rows.zip(out.par_chunks_exact_mut(stride)).for_each(one);
         } else {

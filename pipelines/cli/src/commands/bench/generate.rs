@@ -35,11 +35,12 @@ fn text(report: &GenerateReport) -> String {
         let (least, most) = timed.seconds_range;
         [
             format!("{:.3} ({least:.3} to {most:.3})", timed.seconds),
+            format!("{:.2}", timed.cpu_seconds),
             grouped(timed.tokens_per_second as u64),
         ]
     };
     let rows = report.batches.iter().map(|batch| {
-        let none = || ["-".to_owned(), "-".to_owned()];
+        let none = || ["-"; 3].map(str::to_owned);
         let ratio = batch.ratio.zip(batch.ratio_range);
         let ratio =
             ratio.map(|(ratio, (least, most))| format!("{ratio:.2} ({least:.2} to {most:.2})"));
@@ -47,6 +48,8 @@ fn text(report: &GenerateReport) -> String {
         row.extend(shown(&batch.vintage));
         row.extend(batch.transformers.as_ref().map_or_else(none, shown));
         row.push(ratio.unwrap_or_else(|| "-".to_owned()));
+        let cpu = batch.cpu_ratio.map(|ratio| format!("{ratio:.2}"));
+        row.push(cpu.unwrap_or_else(|| "-".to_owned()));
         row
     });
     let rows: Vec<_> = rows.collect();
@@ -63,10 +66,13 @@ fn text(report: &GenerateReport) -> String {
         "batch",
         "prompts",
         "vintage, s",
+        "CPU s",
         "tokens/s",
         "transformers, s",
+        "CPU s",
         "tokens/s",
         "ratio",
+        "of CPU",
     ];
     format!(
         "{} parameters, {} of weights a step; prompts of {} tokens, completions of {}, {} of each \
