@@ -42,6 +42,9 @@ pub(super) struct Pass<'a> {
     pub(super) rope: rope::Table,
 }
 
+/// Function that gets a layer's number, its keys and its values.
+pub(super) type Keep<'a> = dyn FnMut(usize, &[f32], &[f32]) + Send + 'a;
+
 /// Attention of a pass.
 pub(super) enum Attend<'a> {
     /// One new token per row, against the rows' caches, one cache per layer.
@@ -49,12 +52,12 @@ pub(super) enum Attend<'a> {
         caches: &'a mut [Cache],
         readers: &'a [Reader],
     },
-    /// Whole prompts. Of the last layer, only the rows of `last` are computed. `keep` gets layer,
-    /// keys and values.
+    /// Whole prompts. Of the last layer, only the rows of `last` are computed. `keep` gets every
+    /// layer's keys and values.
     Prompts {
         all: &'a View,
         last: &'a View,
-        keep: &'a mut (dyn FnMut(usize, &[f32], &[f32]) + Send),
+        keep: &'a mut Keep<'a>,
     },
 }
 

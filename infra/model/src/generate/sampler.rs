@@ -121,7 +121,9 @@ impl<'a> Sampler<'a> {
             places: vec![0; self.prompts.len()],
         };
         for (place, (_, rows)) in different.iter().enumerate() {
-            rows.iter().for_each(|&row| logits.places[row] = place);
+            for &row in rows {
+                logits.places[row] = place;
+            }
         }
         let mut from = 0;
         while from < different.len() {

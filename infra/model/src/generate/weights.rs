@@ -89,7 +89,9 @@ impl<'a> Linear<'a> {
         if let Some(adapter) = &self.adapter {
             inner.resize(x.len() / self.input * adapter.rank, 0.0);
             dots(x, &adapter.a, self.input, &mut inner);
-            inner.iter_mut().for_each(|value| *value *= adapter.scale);
+            for value in &mut inner {
+                *value *= adapter.scale;
+            }
             decoder.compute.precision.round_slice(&mut inner);
         }
         Input { x, inner }
