@@ -13,6 +13,7 @@
 //! | [`fleet`] | gate, leases and intake with up to thousands of simulated producers | each producer for itself |
 //! | [`curate`] | curators of a replay set over a sliding window | lazy greedy; uniform; newest |
 //! | [`publish`] | a version's bytes, whole and as a delta, in f32 and bf16 | Zstandard, XOR, a bitmap |
+//! | [`generate`] | sampling, at several batches | transformers' `generate` |
 //! | [`update`] | updates of a random model | PyTorch; float32 and bf16 against each other |
 //!
 //! ```
@@ -31,6 +32,7 @@ pub mod codec;
 pub mod curate;
 mod error;
 pub mod fleet;
+pub mod generate;
 mod median;
 pub mod publish;
 mod rival;

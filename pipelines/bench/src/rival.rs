@@ -4,6 +4,7 @@ use std::{
     io::{BufRead, BufReader, Write as _},
     path::Path,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    time::Instant,
 };
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::{
     error::{Error, Result, because},
     median::median,
+    used::cpu_seconds,
 };
 
 /// Versions of what works in the Python process.
@@ -26,6 +28,28 @@ pub struct Versions {
     pub attention: String,
 }
 
+/// Time of one round.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub(crate) struct Seconds {
+    /// Wall-clock time.
+    pub(crate) seconds: f64,
+    /// CPU time of all threads.
+    pub(crate) cpu_seconds: f64,
+}
+
+impl Seconds {
+    /// Times a job of this process.
+    pub(crate) fn of<T>(job: impl FnOnce() -> T) -> Result<(T, Self)> {
+        let (begun, used) = (Instant::now(), cpu_seconds()?);
+        let done = job();
+        let taken = Self {
+            seconds: begun.elapsed().as_secs_f64(),
+            cpu_seconds: cpu_seconds()? - used,
+        };
+        Ok((done, taken))
+    }
+}
+
 /// Times of the rounds of one program, in seconds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Rounds {
@@ -33,6 +57,8 @@ pub struct Rounds {
     pub seconds: f64,
     /// Smallest and largest.
     pub seconds_range: (f64, f64),
+    /// CPU time of all threads, the median. This program's is counted in ticks of 10 ms.
+    pub cpu_seconds: f64,
 }
 
 /// Seconds of another program divided by this one's.
@@ -42,25 +68,36 @@ pub struct Ratio {
     pub ratio: f64,
     /// Smallest and largest of a round.
     pub ratio_range: (f64, f64),
+    /// CPU seconds of the other program in all rounds, divided by this one's; it hardly depends on
+    /// what else runs. `None` if the rounds took less than a tick.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_ratio: Option<f64>,
 }
 
 impl Rounds {
     /// Summarises the seconds of at least one round.
-    pub(crate) fn of(seconds: &[f64]) -> Self {
+    pub(crate) fn of(all: &[Seconds]) -> Self {
+        let seconds: Vec<_> = all.iter().map(|round| round.seconds).collect();
         Self {
-            seconds: median(seconds.iter().copied()),
-            seconds_range: range(seconds),
+            seconds_range: range(&seconds),
+            seconds: median(seconds),
+            cpu_seconds: median(all.iter().map(|round| round.cpu_seconds)),
         }
     }
 }
 
 impl Ratio {
     /// Compares at least one round of each program, run in turns.
-    pub(crate) fn of(ours: &[f64], theirs: &[f64]) -> Self {
-        let ratios: Vec<_> = ours.iter().zip(theirs).map(|(a, b)| b / a).collect();
+    pub(crate) fn of(ours: &[Seconds], theirs: &[Seconds]) -> Self {
+        let pairs = ours.iter().zip(theirs);
+        let ratios: Vec<_> = pairs
+            .map(|(ours, theirs)| theirs.seconds / ours.seconds)
+            .collect();
+        let cpu = |all: &[Seconds]| all.iter().map(|round| round.cpu_seconds).sum::<f64>();
         Self {
-            ratio: median(ratios.iter().copied()),
             ratio_range: range(&ratios),
+            ratio: median(ratios),
+            cpu_ratio: (cpu(ours) > 0.0).then(|| cpu(theirs) / cpu(ours)),
         }
     }
 }
@@ -69,11 +106,6 @@ fn range(values: &[f64]) -> (f64, f64) {
     let least = values.iter().copied().fold(f64::INFINITY, f64::min);
     let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     (least, most)
-}
-
-#[derive(Deserialize)]
-struct Answer {
-    seconds: f64,
 }
 
 /// Python process that has loaded a model and times a job on request.
@@ -123,17 +155,15 @@ impl Rival {
         self.versions.clone()
     }
 
-    /// Has the job done that `asked` describes; returns the seconds it took.
-    pub(crate) fn time(&mut self, asked: &impl Serialize) -> Result<f64> {
+    /// Has the job done that `asked` describes; returns the time it took.
+    pub(crate) fn time(&mut self, asked: &impl Serialize) -> Result<Seconds> {
         let mut line = serde_json::to_string(asked).map_err(because("cannot write a request"))?;
         line.push('\n');
         self.requests
             .write_all(line.as_bytes())
             .and_then(|()| self.requests.flush())
             .map_err(because("cannot ask the Python process"))?;
-        let answer: Answer = read(&mut self.answers)
-            .map_err(because("the Python process broke off (out of memory?)"))?;
-        Ok(answer.seconds)
+        read(&mut self.answers).map_err(because("the Python process broke off (out of memory?)"))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Benchmark of updates: their speed, and the fraction of their time that the rule takes.
 
-use std::{collections::BTreeMap, path::Path, time::Instant};
+use std::{collections::BTreeMap, path::Path};
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -15,7 +15,7 @@ use vintage_settings::Device;
 
 use crate::{
     error::{Error, Result, because},
-    rival::{Ratio, Rival, Rounds, Versions},
+    rival::{Ratio, Rival, Rounds, Seconds, Versions},
 };
 
 /// Script that runs updates in PyTorch on request.
@@ -176,10 +176,9 @@ pub fn time_updates(
     let mut loss = 0.0;
     for update in 0..=shape.updates {
         let plan = plan(update as u64, training, policy.fingerprint())?;
-        let started = Instant::now();
         let mut outcome = UpdateStats::default();
-        policy.run(&plan, &batches, &mut outcome)?;
-        let took = started.elapsed().as_secs_f64();
+        let (ran, took) = Seconds::of(|| policy.run(&plan, &batches, &mut outcome))?;
+        ran?;
         let other = rival.as_mut().map(|rival| rival.time(&asked)).transpose()?;
         if update > 0 {
             seconds.push(took);
@@ -188,7 +187,7 @@ pub fn time_updates(
         }
         loss = outcome.loss;
     }
-    let total: f64 = seconds.iter().sum();
+    let total: f64 = seconds.iter().map(|took| took.seconds).sum();
     if seconds.is_empty() {
         return Err(Error::Failed("no update to time; ask for one".to_owned()));
     }

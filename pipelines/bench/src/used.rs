@@ -44,3 +44,30 @@ pub(crate) fn available_memory() -> Option<usize> {
     let kib: usize = line.split_whitespace().nth(1)?.parse().ok()?;
     kib.checked_mul(1024)
 }
+
+/// Returns the number of processes that ran or waited to run, over the last minute; 0 if Linux does
+/// not tell.
+pub(crate) fn load_average() -> f64 {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let first = text.split_whitespace().next();
+    first.and_then(|load| load.parse().ok()).unwrap_or_default()
+}
+
+/// Returns the processor's name, with the widest of its vector instructions; `unknown` if Linux does
+/// not tell.
+pub(crate) fn processor() -> String {
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let field = |name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name))?;
+        Some(line.split_once(':')?.1.trim().to_owned())
+    };
+    let name = field("model name").unwrap_or_else(|| "unknown".to_owned());
+    let flags = field("flags").unwrap_or_default();
+    let widest = ["avx512f", "avx2"]
+        .into_iter()
+        .find(|&wanted| flags.split_whitespace().any(|flag| flag == wanted));
+    match widest {
+        Some(widest) => format!("{name} ({widest})"),
+        None => name,
+    }
+}

@@ -26,8 +26,8 @@ mod verbs;
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
 pub(crate) use bench::{
-    ArchiveArmArgs, ArchiveBenchArgs, BenchArgs, BenchArm, BenchCommand, PublishBenchArgs,
-    PublishBenchShape, UpdateBenchArgs,
+    ArchiveArmArgs, ArchiveBenchArgs, BenchArgs, BenchArm, BenchCommand, GenerateBenchArgs,
+    PublishBenchArgs, PublishBenchShape, UpdateBenchArgs,
 };
 pub(crate) use broker::{BrokerArgs, BrokerCommand};
 pub(crate) use config::ConfigArgs;

@@ -4,9 +4,13 @@
 mod gemm;
 mod multiversion;
 mod parallel;
+mod pieces;
+mod skinny;
 pub(crate) mod vector;
 
 pub(crate) use self::gemm::{Mat, MatMut, matmul, product};
 pub(crate) use self::multiversion::{Isa, isa, multiversion};
 pub(crate) use self::parallel::{ROWS, each, is_worth_it, map_blocks, rows_in_parallel};
+pub(crate) use self::pieces::{Blocks, each_piece};
+pub(crate) use self::skinny::dots;
 pub(crate) use self::vector::sum_of_squares;

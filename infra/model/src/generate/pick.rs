@@ -3,16 +3,28 @@ use rand_chacha::ChaCha8Rng;
 
 use super::SamplingParams;
 use crate::cpu::multiversion;
-use crate::cpu::vector;
-use crate::ops::head::log_sum_exp;
+use crate::cpu::vector::{self, Block, LANES};
+
+/// Number of values whose sum is kept while weights are computed. Within a part the sum is in f32,
+/// lane by lane, as the head's log-sum-exp has it for the learner.
+const PART: usize = 256 * LANES;
+
+/// Buffers that are used again from row to row.
+#[derive(Default)]
+pub(super) struct Scratch {
+    /// Values eᶻ⁻ᵗᵒᵖ with z = logit/temperature.
+    weights: Vec<f32>,
+    /// Sum of each [`PART`] of `weights`.
+    sums: Vec<f64>,
+}
 
 /// Picks a token and returns it with its log-prob under the full softmax; `None` if the logits are
-/// not finite. Draws once from `rng`, except at temperature 0. `weights` is a scratch buffer.
+/// not finite. Draws once from `rng`, except at temperature 0.
 pub(super) fn pick(
     logits: &[f32],
     params: &SamplingParams,
     rng: &mut ChaCha8Rng,
-    weights: &mut Vec<f32>,
+    scratch: &mut Scratch,
 ) -> Option<(u32, f32)> {
     let greedy = params.temperature == 0.0;
     let inverse = if greedy {
@@ -20,20 +32,24 @@ pub(super) fn pick(
     } else {
         1.0 / params.temperature
     };
-    let (top, log_sum) = log_sum_exp(logits, inverse);
+    let top = largest(logits) * inverse;
+    let Scratch { weights, sums } = scratch;
+    weights.resize(logits.len(), 0.0);
+    sums.resize(logits.len().div_ceil(PART), 0.0);
+    exponentials(logits, inverse, top, weights, sums);
+    let total: f64 = sums.iter().sum();
+    let log_sum = total.ln();
     if !log_sum.is_finite() || !top.is_finite() {
         return None;
     }
     let token = if greedy {
         likeliest(logits)
     } else {
-        weights.resize(logits.len(), 0.0);
-        exponentials(logits, inverse, top, weights);
         let top_k = usize::try_from(params.top_k)
             .ok()
             .filter(|&k| k > 0 && k < logits.len());
         if top_k.is_none() && params.top_p >= 1.0 {
-            draw(rng, weights.iter().copied())
+            draw_among_all(rng, weights, sums)
         } else {
             let allowed = allowed(weights, top_k, f64::from(params.top_p));
             allowed[draw(rng, allowed.iter().map(|&token| weights[token]))]
@@ -41,6 +57,20 @@ pub(super) fn pick(
     };
     let logprob = (f64::from(logits[token] * inverse - top) - log_sum) as f32;
     Some((token as u32, if logprob > 0.0 { 0.0 } else { logprob }))
+}
+
+/// Draws an index with probability proportional to its weight, by way of the sums of the parts.
+fn draw_among_all(rng: &mut ChaCha8Rng, weights: &[f32], sums: &[f64]) -> usize {
+    let total: f64 = sums.iter().sum();
+    let mut left = rng.random::<f64>() * total;
+    let mut part = 0;
+    while part + 1 < sums.len() && left >= sums[part] {
+        left -= sums[part];
+        part += 1;
+    }
+    let from = part * PART;
+    let to = (from + PART).min(weights.len());
+    from + at(left, weights[from..to].iter().copied())
 }
 
 /// Returns the first index of the largest logit.
@@ -52,7 +82,12 @@ fn likeliest(logits: &[f32]) -> usize {
 /// Draws an index with probability proportional to its weight.
 fn draw(rng: &mut ChaCha8Rng, weights: impl Iterator<Item = f32> + Clone) -> usize {
     let total: f64 = weights.clone().map(f64::from).sum();
-    let point = rng.random::<f64>() * total;
+    at(rng.random::<f64>() * total, weights)
+}
+
+/// Returns the first index at which the sum of the weights is above `point`, or the last of a
+/// positive weight.
+fn at(point: f64, weights: impl Iterator<Item = f32>) -> usize {
     let mut sum = 0.0;
     let mut last = 0;
     for (index, weight) in weights.enumerate() {
@@ -102,10 +137,40 @@ fn allowed(weights: &[f32], top_k: Option<usize>, top_p: f64) -> Vec<usize> {
 }
 
 multiversion! {
-    /// Writes eᶻ⁻ᵗᵒᵖ with z = logit/temperature into `weights`.
-    fn exponentials(logits: &[f32], inverse_temperature: f32, top: f32, weights: &mut [f32]) {
-        for (weight, logit) in weights.iter_mut().zip(logits) {
-            *weight = vector::exp(logit.mul_add(inverse_temperature, -top));
+    /// Returns the largest value.
+    fn largest(values: &[f32]) -> f32 {
+        vector::largest(values)
+    }
+}
+
+multiversion! {
+    /// Writes eᶻ⁻ᵗᵒᵖ with z = logit/temperature into `weights`, and the sum of every [`PART`] of
+    /// them into `sums`.
+    fn exponentials(
+        logits: &[f32],
+        inverse_temperature: f32,
+        top: f32,
+        weights: &mut [f32],
+        sums: &mut [f64],
+    ) {
+        let parts = logits.chunks(PART).zip(weights.chunks_mut(PART));
+        for ((logits, weights), sum) in parts.zip(sums) {
+            let (blocks, rest) = logits.as_chunks::<LANES>();
+            let (out_blocks, out_rest) = weights.as_chunks_mut::<LANES>();
+            let mut lanes: Block = [0.0; LANES];
+            for (block, out) in blocks.iter().zip(out_blocks) {
+                for l in 0..LANES {
+                    let e = vector::exp(block[l].mul_add(inverse_temperature, -top));
+                    out[l] = e;
+                    lanes[l] += e;
+                }
+            }
+            let mut part = vector::reduce(lanes);
+            for (logit, out) in rest.iter().zip(out_rest) {
+                *out = vector::exp(logit.mul_add(inverse_temperature, -top));
+                part += *out;
+            }
+            *sum = f64::from(part);
         }
     }
 }
@@ -129,7 +194,7 @@ mod tests {
         let mut rng = ChaCha8Rng::seed_from_u64(7);
         let mut counts = vec![0; logits.len()];
         for _ in 0..20_000 {
-            let (token, _) = pick(logits, params, &mut rng, &mut Vec::new()).unwrap();
+            let (token, _) = pick(logits, params, &mut rng, &mut Scratch::default()).unwrap();
             counts[token as usize] += 1;
         }
         counts
@@ -156,7 +221,8 @@ mod tests {
         let sum: f64 = logits.iter().map(|&z| f64::from(z / 2.0).exp()).sum();
         for (top_p, top_k) in [(1.0, 0), (0.3, 0), (1.0, 2), (0.5, 3)] {
             let params = params(2.0, top_p, top_k);
-            let (token, logprob) = pick(&logits, &params, &mut rng, &mut Vec::new()).unwrap();
+            let (token, logprob) =
+                pick(&logits, &params, &mut rng, &mut Scratch::default()).unwrap();
             let expected = f64::from(logits[token as usize]) / 2.0 - sum.ln();
             assert!((f64::from(logprob) - expected).abs() < 1e-6);
         }
@@ -191,8 +257,9 @@ mod tests {
         let mut rng = ChaCha8Rng::seed_from_u64(3);
         let before = rng.clone();
         let greedy = params(0.0, 1.0, 0);
-        let (token, _) = pick(&[1.0, 3.0, 3.0], &greedy, &mut rng, &mut Vec::new()).unwrap();
+        let (token, _) =
+            pick(&[1.0, 3.0, 3.0], &greedy, &mut rng, &mut Scratch::default()).unwrap();
         assert_eq!((token, rng == before), (1, true));
-        assert!(pick(&[1.0, f32::NAN], &greedy, &mut rng, &mut Vec::new()).is_none());
+        assert!(pick(&[1.0, f32::NAN], &greedy, &mut rng, &mut Scratch::default()).is_none());
     }
 }

@@ -10,9 +10,8 @@ use crate::config::DecoderConfig;
 use crate::error::Result;
 use crate::gradients::Gradients;
 use crate::lora::Adapters;
-use crate::ops::attention::cache::{Cache, Reader};
 use crate::ops::attention::{self, Attended, Heads};
-use crate::ops::storage::{tensor, values};
+use crate::ops::storage::tensor;
 use crate::ops::{linear, rmsnorm, rope, rows, swiglu};
 use crate::params::ParamSet;
 use crate::precision::Rounding as _;
@@ -42,14 +41,6 @@ pub(crate) struct LayerTape {
     post_scales: Vec<f32>,
     gate: Tensor,
     up: Tensor,
-}
-
-impl LayerTape {
-    /// Returns rotated keys and values, `[T, key heads · head_dim]`, in the form a cache keeps
-    /// them.
-    pub(crate) fn keys_and_values(&self) -> (&Tensor, &Tensor) {
-        (&self.k.rotated, &self.v)
-    }
 }
 
 /// Rotated queries or keys, and the values that their norm's backward needs.
@@ -231,48 +222,6 @@ impl Pass<'_> {
             gate,
             up,
         })
-    }
-
-    /// Computes the output `[rows, hidden]` for one new token per row, and stores their keys and
-    /// values in `cache`.
-    pub(crate) fn layer_step(
-        &self,
-        layer: &LayerIndex,
-        x: &Tensor,
-        positions: &[u32],
-        readers: &[Reader],
-        cache: &mut Cache,
-    ) -> Result<Tensor> {
-        let (normed, _) = self.norm(x, layer.input_norm)?;
-        let q = self.rotated(
-            self.project(&normed, layer.q, None)?,
-            layer.q_norm,
-            positions,
-        )?;
-        let k = self.rotated(
-            self.project(&normed, layer.k, None)?,
-            layer.k_norm,
-            positions,
-        )?;
-        let v = self
-            .precision
-            .round(self.project(&normed, layer.v, None)?)?;
-        let (k, v) = (values(&k.rotated)?, values(&v)?);
-        let width = self.config.key_width();
-        for ((reader, k), v) in readers
-            .iter()
-            .zip(k.chunks_exact(width))
-            .zip(v.chunks_exact(width))
-        {
-            cache.store(reader.row, reader.visible - 1, k, v);
-        }
-        let attended = self.precision.round(cache.attend(&q.rotated, readers)?)?;
-        let middle = self.project(&attended, layer.o, Some(x))?;
-        let (normed, _) = self.norm(&middle, layer.post_norm)?;
-        let gate = self.project(&normed, layer.gate, None)?;
-        let up = self.project(&normed, layer.up, None)?;
-        let activation = self.precision.round(swiglu::forward(&gate, &up)?)?;
-        self.project(&activation, layer.down, Some(&middle))
     }
 
     /// Computes the gradient of the layer's input `[T, hidden]` from that of its output `[kept,

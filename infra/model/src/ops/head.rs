@@ -285,13 +285,6 @@ impl Running {
     }
 }
 
-/// Returns the largest z = logit/temperature, and ln Σ eᶻ⁻ᵗᵒᵖ.
-pub(crate) fn log_sum_exp(logits: &[f32], inverse_temperature: f32) -> (f32, f64) {
-    let mut running = Running::default();
-    running.absorb(logits, inverse_temperature);
-    (running.top, running.sum.ln())
-}
-
 multiversion! {
     fn largest(values: &[f32]) -> f32 {
         vector::largest(values)

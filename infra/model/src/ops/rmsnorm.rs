@@ -19,6 +19,11 @@ pub(crate) fn forward(x: &Tensor, weight: &Tensor, eps: f32) -> Result<(Tensor, 
     Ok((tensor(y, x.dims())?, scales))
 }
 
+/// Returns y for rows `x [n, width]`, for a caller that needs no backward pass.
+pub(crate) fn normed(x: &[f32], weight: &[f32], eps: f32) -> Vec<f32> {
+    scaled(x, weight, &scales_of(x, weight.len(), eps))
+}
+
 /// Computes y again, from the scales that [`forward`] returned beside it.
 pub(crate) fn replay(x: &Tensor, weight: &Tensor, scales: &[f32]) -> Result<Tensor> {
     let (x_values, weight) = (values(x)?, values(weight)?);

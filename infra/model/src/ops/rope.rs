@@ -90,7 +90,9 @@ fn rotate(x: &mut Tensor, positions: &[u32], table: &Table, direction: f32) -> R
 }
 
 multiversion! {
-    fn rotate_rows(x: &mut [f32], positions: &[u32], table: &Table, direction: f32) {
+    /// Rotates every head of the rows `x` in place, row i by `positions[i]`, of which there is one at
+    /// least.
+    pub(crate) fn rotate_rows(x: &mut [f32], positions: &[u32], table: &Table, direction: f32) {
         let half = table.half;
         let width = x.len() / positions.len();
         for (x, position) in x.chunks_exact_mut(width).zip(positions) {

@@ -61,7 +61,8 @@ pub(crate) fn backward(dy: &Tensor, gate: &Tensor, up: &Tensor) -> Result<Backwa
 }
 
 multiversion! {
-    fn forward_rows(gate: &[f32], up: &[f32], out: &mut [f32]) {
+    /// Writes silu(gate)·up.
+    pub(crate) fn forward_rows(gate: &[f32], up: &[f32], out: &mut [f32]) {
         for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
             *out = gate * sigmoid(*gate) * up;
         }

@@ -3,7 +3,7 @@
 usage: rival.py FOLDER THREADS
 
 FOLDER has a config.json; weights are random. Reads one JSON object a line, {"rows", "prompt", "completion",
-"micro_batch_tokens", "recompute"}, and answers with the seconds of one update: forward pass, log-probs of the
+"micro_batch_tokens", "recompute"}, and answers with seconds and CPU seconds of one update: forward pass, log-probs of the
 completion's tokens, backward pass over every micro-batch, clipped norm, AdamW. The weight of every token is given, as
 if a rule had computed it. The first line that it writes gives versions.
 """
@@ -36,7 +36,7 @@ def update(asked):
     ids = torch.randint(0, config.vocab_size, (rows, length))
     weights = torch.where(torch.arange(rows) % 2 == 0, 1.0, -1.0)[:, None].expand(rows, completion)
     at_once = max(1, asked["micro_batch_tokens"] // length)
-    begun = time.perf_counter()
+    begun, used = time.perf_counter(), time.process_time()
     for first in range(0, rows, at_once):
         piece = ids[first:first + at_once]
         # The head only where a token of the completion is predicted.
@@ -48,11 +48,11 @@ def update(asked):
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return time.perf_counter() - begun
+    return {"seconds": time.perf_counter() - begun, "cpu_seconds": time.process_time() - used}
 
 
 for line in sys.stdin:
     asked = json.loads(line)
     if asked["recompute"]:
         model.gradient_checkpointing_enable()
-    print(json.dumps({"seconds": update(asked)}), flush=True)
+    print(json.dumps(update(asked)), flush=True)

@@ -75,6 +75,9 @@ pub(crate) enum BenchCommand {
     /// memory.
     #[command(after_long_help = BENCH_UPDATE)]
     Update(UpdateBenchArgs),
+    /// Measures sampling at several batches, in turns with transformers' generate on the same model.
+    #[command(after_long_help = BENCH_GENERATE)]
+    Generate(GenerateBenchArgs),
     /// Measures a version's bytes and seconds, whole and as a delta, in f32 and bf16, after real
     /// updates of a random model.
     #[command(after_long_help = BENCH_PUBLISH)]
@@ -226,6 +229,44 @@ pub(crate) struct UpdateBenchArgs {
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub(crate) updates: usize,
     /// Python with torch and transformers, to run the same updates in PyTorch; on the CPU only.
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) python: Option<PathBuf>,
+}
+
+const BENCH_GENERATE: &str = "\
+Examples:
+  vintage bench generate
+  vintage bench generate --model models/SmolLM2-135M-Instruct --python venv/bin/python --output json
+
+Prompts are random tokens of one length, completions end at their length. Both programs sample from
+the whole vocabulary at temperature 1 with a key-value cache in float32; this program returns
+log-probs too. The rows of a group share their prompt.";
+
+/// Arguments of `vintage bench generate`.
+#[derive(Debug, Args)]
+pub(crate) struct GenerateBenchArgs {
+    /// Model folder. [default: the tiny model with random weights]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) model: Option<PathBuf>,
+    /// Numbers of completions that are sampled together.
+    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [1, 16, 64])]
+    pub(crate) batch: Vec<usize>,
+    /// Completions of each prompt.
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    pub(crate) group: usize,
+    /// Tokens of a prompt.
+    #[arg(long, value_name = "N", default_value_t = 45)]
+    pub(crate) prompt: usize,
+    /// Tokens of a completion.
+    #[arg(long, value_name = "N", default_value_t = 24)]
+    pub(crate) completion: usize,
+    /// Compute threads of each program. [default: the number of cores]
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<usize>,
+    /// Number of times each program samples a batch, after one that is not timed.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub(crate) rounds: usize,
+    /// Python with torch and transformers. [default: this program is measured alone]
     #[arg(long, value_name = "PROGRAM")]
     pub(crate) python: Option<PathBuf>,
 }

@@ -4,6 +4,7 @@ mod archive;
 mod codec;
 mod curate;
 mod fleet;
+mod generate;
 mod publish;
 mod transport;
 mod update;
@@ -47,6 +48,7 @@ pub(crate) async fn bench(command: &BenchCommand, context: &Context) -> Result<C
         BenchCommand::Fleet(args) => return fleet::fleet(args, context).await,
         BenchCommand::Curate(args) => return curate::curate(args, context).await,
         BenchCommand::Publish(args) => return publish::publish(args, context).await,
+        BenchCommand::Generate(args) => generate::generate(args, context).await?,
         BenchCommand::Update(args) => update::update(args, context).await?,
         BenchCommand::Archive(args) => archive::archive(args, context).await?,
         BenchCommand::ArchiveArm(args) => archive::arm(args).await?,

@@ -2,15 +2,12 @@
 //! of 16 with the dimension outside, so that one register holds a dimension of 16 keys; values are
 //! stored in rows padded to whole registers.
 
-use candle_core::Tensor;
 use rayon::prelude::*;
 
 use super::Heads;
 use super::short::{exponentials, scores};
 use crate::cpu::vector::{Block, LANES, fma};
 use crate::cpu::{is_worth_it, multiversion};
-use crate::error::Result;
-use crate::ops::storage::{tensor, values};
 
 /// Key-value cache of one layer.
 pub(crate) struct Cache {
@@ -74,25 +71,25 @@ impl Cache {
     }
 
     /// Computes attention of `q [readers, heads·width]`, which has one row per reader.
-    pub(crate) fn attend(&self, q: &Tensor, readers: &[Reader]) -> Result<Tensor> {
+    pub(crate) fn attend(&self, q: &[f32], readers: &[Reader]) -> Vec<f32> {
         let stride = self.heads.query * self.heads.width;
-        let q_values = values(q)?;
-        let mut out = vec![0.0; q_values.len()];
-        let work = readers
+        let mut out = vec![0.0; q.len()];
+        let work: usize = readers
             .iter()
             .map(|reader| reader.visible * stride / LANES * 2)
             .sum();
         let one = |((reader, q), out): ((&Reader, &[f32]), &mut [f32])| {
             attend_row(self, *reader, q, out);
         };
-        if is_worth_it(work) {
-            let rows = readers.par_iter().zip(q_values.par_chunks_exact(stride));
+        // A score of a single query costs about sixteen times what copying a value does.
+        if is_worth_it(16 * work) {
+            let rows = readers.par_iter().zip(q.par_chunks_exact(stride));
             rows.zip(out.par_chunks_exact_mut(stride)).for_each(one);
         } else {
-            let rows = readers.iter().zip(q_values.chunks_exact(stride));
+            let rows = readers.iter().zip(q.chunks_exact(stride));
             rows.zip(out.chunks_exact_mut(stride)).for_each(one);
         }
-        tensor(out, q.dims())
+        out
     }
 }
 

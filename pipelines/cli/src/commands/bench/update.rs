@@ -100,13 +100,14 @@ fn text(report: &UpdateReport) -> String {
         let (least, most) = theirs.ratio.ratio_range;
         Some(format!(
             "\nPyTorch {} (transformers {}, {}), {} threads: {:.3} s an update in f32, {:.2} times as \
-             long as here ({least:.2} to {most:.2})\n",
+             long as here ({least:.2} to {most:.2}; CPU {})\n",
             theirs.versions.torch,
             theirs.versions.transformers,
             theirs.versions.attention,
             theirs.threads,
             theirs.rounds.seconds,
-            theirs.ratio.ratio
+            theirs.ratio.ratio,
+            theirs.ratio.cpu_ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"))
         ))
     });
     format!(
