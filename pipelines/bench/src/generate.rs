@@ -310,7 +310,7 @@ mod tests {
             let rounds = &batch.vintage.rounds;
             let (least, most) = rounds.seconds_range;
             assert!(least > 0.0 && least <= rounds.seconds && rounds.seconds <= most);
-            assert_eq!((batch.ratio, &batch.transformers), (None, &None));
+            assert_eq!((&batch.ratio, &batch.transformers), (&None, &None));
         }
         let refused = compare(
             &GeneratePlan {
