@@ -8,7 +8,7 @@ use tokio::{
     task::{AbortHandle, JoinSet},
 };
 use vintage_control::{Name, PolicyVersion};
-use vintage_local::Texts;
+use vintage_local::{Staging, Texts};
 use vintage_rollout::{
     Engine, EngineError, Following, Groups, Sample, SampleRequest, Sampling, TurnSampler,
 };
@@ -23,7 +23,6 @@ use crate::{
     label::Labels,
     reply::{Ask, Limits},
     servers::{Facts, Servers},
-    staging::Staging,
     swap::Target,
     transport::Transport,
 };
@@ -321,6 +320,7 @@ impl Group {
             spans: row.spans,
             seconds: row.seconds,
             episode: None,
+            score: None,
         })
     }
 }

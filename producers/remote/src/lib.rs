@@ -10,7 +10,7 @@
 //! * `pool.rs` chooses the server and says when a failed one is tried again, without IO; `servers.rs`
 //!   runs it.
 //! * `server.rs` recognizes a server, `check.rs` compares it with the in-process engine, `swap.rs`
-//!   replaces its weights, from the folders that `staging.rs` writes.
+//!   replaces its weights, from the folders that `vintage_local::Staging` writes.
 //! * `transport.rs` is HTTP, with a [`Reason`] for every failure.
 //!
 //! ```
@@ -57,7 +57,6 @@ mod protocol;
 mod reply;
 mod server;
 mod servers;
-mod staging;
 mod swap;
 mod transport;
 

@@ -1,4 +1,4 @@
-//! Folders of versions, in the layout of Hugging Face, for servers that read weights from a disk.
+//! Folders of versions, in the layout of Hugging Face, for programs that read weights from a disk.
 
 use std::{
     fs::{self, File},
@@ -16,9 +16,9 @@ const KEPT: usize = 3;
 /// minutes of being told of it, and another producer may have written it for its servers.
 const LEFT_BEHIND: Duration = Duration::from_secs(3600);
 
-/// Folder in which versions are written for the servers.
+/// Folder in which versions are written for programs, such as inference servers.
 #[derive(Debug)]
-pub(crate) struct Staging {
+pub struct Staging {
     /// Path as this process sees it.
     here: PathBuf,
     /// Path as the servers see it.
@@ -30,7 +30,7 @@ pub(crate) struct Staging {
 
 impl Staging {
     /// Creates a writer of folders whose names begin with `prefix`.
-    pub(crate) fn new(here: PathBuf, there: Option<String>, prefix: String) -> Self {
+    pub fn new(here: PathBuf, there: Option<String>, prefix: String) -> Self {
         let there = there.unwrap_or_else(|| {
             let whole = std::path::absolute(&here).unwrap_or_else(|_| here.clone());
             whole.display().to_string()
@@ -44,7 +44,7 @@ impl Staging {
     }
 
     /// Path of the folder in this process.
-    pub(crate) fn here(&self) -> &Path {
+    pub fn here(&self) -> &Path {
         &self.here
     }
 
@@ -53,7 +53,10 @@ impl Staging {
     ///
     /// A server that is given a path a second time may read the first weights again, so every
     /// version has a path of its own.
-    pub(crate) fn write(
+    ///
+    /// # Errors
+    /// The folder cannot be written, or an old one cannot be deleted.
+    pub fn write(
         &mut self,
         name: &str,
         weights: &Bytes,
