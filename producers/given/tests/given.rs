@@ -322,7 +322,7 @@ async fn every_value_that_does_not_fit_is_named_and_the_slot_stays_open() {
     }
     let stop = i64::from(Tokenizer::CHARACTERS_EOS);
     let conversation = Completion {
-        tokens: vec![1, 2, 3, stop],
+        tokens: vec![4, 5, 6, stop],
         logprobs: vec![-1.0, f32::NAN, -2.0, 0.0],
         mask: Some(vec![true, false, true, true]),
         versions: each(&[0, 0, 1, 1]),
