@@ -8,7 +8,7 @@
 # make fuzz   every fuzz target for a minute (FUZZ_SECONDS=n), from the kept corpus; needs cargo-fuzz
 # make wheel  the Python package, into target/wheels
 # make dist   the program for people without Rust, as an archive in target/dist
-# make check-python  the Python package with PyTorch: rules, training, kills; TORCH_PYTHON has torch and numpy
+# make check-python  the Python package with PyTorch: rules, training, kills; TORCH_PYTHON has torch, torchdata and pyarrow
 # All but the last install what a fresh Debian 12 or Ubuntu lacks, and say so: infra/setup.sh.
 
 .PHONY: run test faulty chaos lint build fuzz wheel dist check-transformers check-peft check-vllm check-sglang check-python

@@ -136,9 +136,23 @@ fn resolve(
     settings: &[String],
     follow_plans: Option<&Name>,
 ) -> Result<Resolved<RunConfig>, vintage_flow::Error> {
+    let mut layers = layered(base, config.as_deref(), settings)?;
+    if let Some(leader) = follow_plans {
+        let key = Key::new(["learner", "follow_plans"]);
+        layers = layers.flag("follow_plans", &key, leader);
+    }
+    Ok(layers.resolve()?)
+}
+
+/// Adds a file of settings, those of the environment, and single ones to layers of settings.
+pub(crate) fn layered(
+    base: Layers,
+    config: Option<&Path>,
+    settings: &[String],
+) -> Result<Layers, vintage_config::ConfigError> {
     let mut layers = base;
     if let Some(file) = config {
-        layers = layers.file(&file)?;
+        layers = layers.file(file)?;
     }
     let variables = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
@@ -146,11 +160,7 @@ fn resolve(
     for text in settings {
         layers = layers.set(text)?;
     }
-    if let Some(leader) = follow_plans {
-        let key = Key::new(["learner", "follow_plans"]);
-        layers = layers.flag("follow_plans", &key, leader);
-    }
-    Ok(layers.resolve()?)
+    Ok(layers)
 }
 
 /// Algorithms that a batch in Python is weighed by.

@@ -1,6 +1,7 @@
 //! Archived rollouts as Arrow: the native part of `vintage.read`.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
 };
@@ -12,13 +13,15 @@ use arrow::{
 };
 use pyo3::{exceptions::PyRuntimeError, prelude::*, types::PyByteArray};
 use tokio::runtime::Runtime;
-use vintage_archive::{ArchivedMessage, GroupSample, Groups, PromptPattern, Selection};
-use vintage_control::PolicyVersion;
+use vintage_archive::{GroupSample, Groups, PromptPattern, Selection};
+use vintage_control::{Offset, Partition, PolicyVersion, RecordId};
 use vintage_flow::{archive_in, config_file, open_store};
 use vintage_store::Store;
+use vintage_trajectory::{Headers, Rows};
 
 use crate::{
     fault::{Error, raised, usage},
+    live::Live,
     stream,
 };
 
@@ -30,14 +33,19 @@ pub(crate) struct Reader {
 
 struct Inner {
     runtime: Runtime,
-    groups: Groups,
+    /// Groups of the archive; `None` if there is none, or at its end.
+    groups: Option<Groups>,
+    /// Log behind the archive.
+    live: Option<Live>,
+    /// First offset of each partition that was not read from the archive.
+    archived: BTreeMap<Partition, Offset>,
     columns: Option<Vec<String>>,
 }
 
 #[pymethods]
 impl Reader {
     #[new]
-    #[pyo3(signature = (source, *, topic, columns, versions, times_ms, rewards, prompts, sample))]
+    #[pyo3(signature = (source, *, live, topic, columns, versions, times_ms, rewards, prompts, sample))]
     #[expect(
         clippy::too_many_arguments,
         clippy::needless_pass_by_value,
@@ -46,6 +54,7 @@ impl Reader {
     fn new(
         py: Python<'_>,
         source: PathBuf,
+        live: bool,
         topic: Option<String>,
         columns: Option<Vec<String>>,
         versions: Option<(u64, u64)>,
@@ -63,19 +72,14 @@ impl Reader {
             ..Selection::default()
         };
         let runtime = stream::runtime()?;
-        let groups = py.detach(|| {
-            runtime.block_on(async {
-                let reader = open(&source, topic.as_deref()).await?;
-                reader
-                    .groups(&selection)
-                    .await
-                    .map_err(|error| archive(&error))
-            })
-        })?;
+        let (groups, live) =
+            py.detach(|| runtime.block_on(sources(&source, live, topic, &selection)))?;
         Ok(Self {
             inner: Mutex::new(Inner {
                 runtime,
                 groups,
+                live,
+                archived: BTreeMap::new(),
                 columns,
             }),
         })
@@ -98,20 +102,38 @@ impl Inner {
         let Self {
             runtime,
             groups,
+            live,
+            archived,
             columns,
         } = self;
         let mut parts = Vec::new();
         let mut count = 0;
         runtime.block_on(async {
             while count < rows.max(1) {
-                let Some(group) = groups.next().await.map_err(|error| archive(&error))? else {
-                    break;
+                let group = match groups {
+                    Some(groups) => groups.next().await.map_err(|error| archive(&error))?,
+                    None => None,
+                };
+                let Some(group) = group else {
+                    *groups = None;
+                    let Some(live) = live else { break };
+                    let Some(part) = live.next(archived).await? else {
+                        break;
+                    };
+                    count += part.num_rows();
+                    parts.push(part);
+                    continue;
                 };
                 for message in group.load().await.map_err(|error| archive(&error))? {
-                    if let Some(part) = placed(&message)? {
-                        count += part.num_rows();
-                        parts.push(part);
-                    }
+                    let record = message.record;
+                    archived.insert(record.partition, record.offset.next());
+                    // What could not be decoded is left out.
+                    let (Ok(rows), Ok(headers)) = (&message.rows, &message.headers) else {
+                        continue;
+                    };
+                    let part = placed(rows, headers, record, message.timestamp_ms)?;
+                    count += part.num_rows();
+                    parts.push(part);
                 }
             }
             Ok::<_, PyErr>(())
@@ -143,6 +165,27 @@ impl Inner {
             .map(Some)
             .map_err(|error| arrow(&error))
     }
+}
+
+/// Opens what is read: the archive, and behind it the log if it is read `live`, or a topic alone.
+async fn sources(
+    source: &Path,
+    live: bool,
+    topic: Option<String>,
+    selection: &Selection,
+) -> PyResult<(Option<Groups>, Option<Live>)> {
+    if let Some(topic) = Live::of_topic(&source.to_string_lossy()).await? {
+        return Ok((None, Some(topic)));
+    }
+    let (reader, tail) = if live {
+        // The log is opened first: what is archived meanwhile is then in both, and nothing in neither.
+        let (reader, tail) = Live::of_run(source).await?;
+        (reader, Some(tail))
+    } else {
+        (open(source, topic.as_deref()).await?, None)
+    };
+    let groups = reader.groups(selection).await;
+    Ok((Some(groups.map_err(|error| archive(&error))?), tail))
 }
 
 /// Opens the archive of a run's folder, of a folder of its own, or of a bucket.
@@ -184,18 +227,18 @@ pub(crate) async fn open(source: &Path, topic: Option<&str>) -> PyResult<vintage
     }
 }
 
-/// Returns the rows of a message with its place in the log behind them; `None` if it could not be
-/// decoded.
-fn placed(message: &ArchivedMessage) -> PyResult<Option<RecordBatch>> {
-    let (Ok(rows), Ok(headers)) = (&message.rows, &message.headers) else {
-        return Ok(None);
-    };
+/// Returns the rows of a message with its place in the log behind them.
+pub(crate) fn placed(
+    rows: &Rows,
+    headers: &Headers,
+    record: RecordId,
+    timestamp_ms: Option<i64>,
+) -> PyResult<RecordBatch> {
     let batch = rows.batch();
     let count = batch.num_rows();
     let time = DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()));
     let mut fields: Vec<_> = batch.schema().fields().iter().cloned().collect();
-    let record = message.record;
-    let stamp = TimestampMillisecondArray::from(vec![message.timestamp_ms; count]);
+    let stamp = TimestampMillisecondArray::from(vec![timestamp_ms; count]);
     let added: [(&str, arrow::array::ArrayRef); 6] = [
         (
             "incarnation",
@@ -233,8 +276,7 @@ fn placed(message: &ArchivedMessage) -> PyResult<Option<RecordBatch>> {
         columns.push(column);
     }
     let schema = Arc::new(Schema::new(fields));
-    let placed = RecordBatch::try_new(schema, columns).map_err(|error| arrow(&error))?;
-    Ok(Some(placed))
+    RecordBatch::try_new(schema, columns).map_err(|error| arrow(&error))
 }
 
 pub(crate) fn archive(error: &vintage_archive::Error) -> PyErr {

@@ -22,12 +22,17 @@ def read(
     where: Mapping[str, Any] | None = None,
     rows: int = 4096,
     topic: str | None = None,
+    live: bool = False,
 ) -> Iterator[pa.RecordBatch]:
-    """Reads the whole groups of an archive, one row for each rollout.
+    """Reads the whole groups of an archive or of a log, one row for each rollout.
 
     ``source`` is the folder of a run, the folder of an archive, or a bucket (``s3://…``). ``topic``
     chooses one if there are several. Every file's checksums are compared; an archive may be written
     meanwhile, and what it held at the beginning is read.
+
+    With ``live``, ``source`` is a run's folder, and what its log held at the beginning and its archive
+    does not is read behind the archive. ``kafka://HOST:PORT/TOPIC`` is a log alone. Filters are for
+    archives: neither takes ``where``.
 
     ``columns`` are names of the trajectory's columns, and of the place in the log: ``incarnation``,
     ``partition``, ``offset``, ``timestamp``, ``producer``, ``producer_seq``. All, if not given.
@@ -46,6 +51,8 @@ def read(
     :class:`vintage.Error` for files whose bytes are not those written.
     """
     where = dict(where or {})
+    if where and (live or os.fspath(source).startswith("kafka://")):
+        raise UsageError("where is for archives: read a log whole, and filter its batches")
     for name in where:
         if name not in _FILTERS:
             raise UsageError(f"there is no filter {name!r}: there are {', '.join(_FILTERS)}")
@@ -58,6 +65,7 @@ def read(
         sample = (float(share), int(seed))
     reader = _native.Reader(
         os.fspath(source),
+        live=live,
         topic=topic,
         columns=None if columns is None else list(columns),
         versions=_range(where.get("version"), "version", int, 0, 2**64 - 1),

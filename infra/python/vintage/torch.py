@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.data import IterableDataset
 
 from ._native import UsageError
 from .batch import Batch
 from .decoder import Decoder
+from .rollouts import RolloutStream as _Stream, collate as collate_arrays
 from .weighing import STATISTICS, weigh as weigh_arrays
 
 __all__ = [
     "Decoder",
+    "RolloutStream",
     "WeighedTensors",
     "adamw",
+    "collate",
     "m2po_mask",
     "score",
     "token_logprobs",
@@ -423,3 +427,16 @@ def check_optimizer(optimizer: torch.optim.Optimizer, settings: Mapping[str, Any
                 f"group {number} of the optimizer has weight_decay {group['weight_decay']}, and the "
                 f"plan {settings['weight_decay']}: set learner.optimizer.weight_decay of the run"
             )
+
+
+class RolloutStream(_Stream, IterableDataset):  # type: ignore[type-arg]
+    """:class:`vintage.RolloutStream` for a ``DataLoader``: an ``IterableDataset``."""
+
+
+def collate(items: Sequence[Mapping[str, Any]], *, pad_id: int = 0) -> dict[str, Any]:
+    """:func:`vintage.collate`, in tensors: the ``collate_fn`` of a ``DataLoader``."""
+    wide = collate_arrays(items, pad_id=pad_id)
+    return {
+        name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+        for name, value in wide.items()
+    }

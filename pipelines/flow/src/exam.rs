@@ -140,7 +140,7 @@ impl Exam {
             .collect();
         let items = asked.iter().zip(groups).flat_map(|(prompt, group)| {
             group.into_iter().map(|sample| RewardItem {
-                episode: sample.episode.map(|episode| episode.score),
+                score: sample.score,
                 ..RewardItem::new(prompt, sample.completion_text)
             })
         });

@@ -22,6 +22,7 @@ pub use self::{
     learn::{learn, learn_on, learner_base},
     settings::{SettingsOf, await_run, await_settings},
 };
+pub use crate::wire::producer::Program;
 use crate::{
     announcements::Announcements,
     broker::Log,
@@ -145,6 +146,32 @@ pub async fn rollout(
     stop: &CancellationToken,
     events: &Events,
 ) -> Result<(ProducerSummary, EndNotice)> {
+    rollout_of(None, resolved, out, accept, stop, events).await
+}
+
+/// Produces as [`rollout`] does, with completions that `program` samples. Its desk has ended when
+/// this returns.
+pub async fn rollout_by(
+    program: &Program,
+    resolved: &Resolved<RunConfig>,
+    out: &Path,
+    accept: &[String],
+    stop: &CancellationToken,
+    events: &Events,
+) -> Result<(ProducerSummary, EndNotice)> {
+    let produced = rollout_of(Some(program), resolved, out, accept, stop, events).await;
+    program.desk.end();
+    produced
+}
+
+async fn rollout_of(
+    program: Option<&Program>,
+    resolved: &Resolved<RunConfig>,
+    out: &Path,
+    accept: &[String],
+    stop: &CancellationToken,
+    events: &Events,
+) -> Result<(ProducerSummary, EndNotice)> {
     let watch = Watch::over(Role::Producer, &resolved.config, events);
     let events = &watch.events;
     let of_run = config_file(out).is_file();
@@ -163,6 +190,7 @@ pub async fn rollout(
     let look_out = SettingsWatch::begin(config, out, stop);
     let (folder, log, checked) = join(resolved, out, Reads::Prompts, &watch, stop).await?;
     let producer = Producer {
+        program,
         config,
         accept,
         updates,
@@ -185,6 +213,7 @@ struct Updates {
 
 /// One producer with its settings, folder and log.
 struct Producer<'a> {
+    program: Option<&'a Program>,
     config: &'a RunConfig,
     /// Settings in which it may differ from its run.
     accept: &'a [String],
@@ -202,6 +231,7 @@ impl Producer<'_> {
         events: &Events,
     ) -> Result<ProducerSummary> {
         let Self {
+            program,
             config,
             accept,
             updates,
@@ -232,6 +262,7 @@ impl Producer<'_> {
             updates_of_run: updates.of_run,
             patience: Duration::from_secs_f64(config.rollout.patience_seconds),
             stop,
+            program,
         })
         .await?;
         let phase = format!("sampling as producer {}", worker.producer_id());

@@ -291,6 +291,7 @@ async fn sample(
         spans: vec![PolicySpan { start: 0, version }],
         seconds,
         episode: None,
+        score: None,
     });
     let groups = requests.iter().map(|request| {
         let rows = usize::from(request.samples);

@@ -4,7 +4,8 @@
 //! `vintage-rollout`. It reads a policy's weights from the run's store, so a producer needs only
 //! the store and the log. Its log-probs come from the same arithmetic as the learner's. It knows
 //! nothing of the learner itself. [`Texts`] is the text
-//! side of a policy, which engines of other processes need too. [`LocalModel`] is the model without the
+//! side of a policy, which engines of other processes need too, as they do [`Staging`], which writes versions
+//! into folders. [`LocalModel`] is the model without the
 //! store, which `vintage-serve` serves. [`Error`] lists the failures and maps each to an `EngineError`.
 //!
 //! ```
@@ -42,9 +43,11 @@ mod error;
 mod local_model;
 #[cfg(feature = "faults")]
 mod sabotage;
+mod staging;
 mod texts;
 
 pub use engine::{Generated, LocalEngine};
 pub use error::Error;
 pub use local_model::{Likeliest, LocalModel};
+pub use staging::Staging;
 pub use texts::{NO_CHAT_TEMPLATE, Texts};

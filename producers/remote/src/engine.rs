@@ -8,7 +8,7 @@ use tokio::{
     task::{AbortHandle, JoinSet},
 };
 use vintage_control::{Name, PolicyVersion};
-use vintage_local::Texts;
+use vintage_local::{Staging, Texts};
 use vintage_rollout::{
     Engine, EngineError, Following, Groups, Sample, SampleRequest, Sampling, TurnSampler,
 };
@@ -24,13 +24,19 @@ use crate::{
     reply::{Ask, Limits},
     servers::{Facts, Servers},
     stager::Stager,
-    staging::{ADAPTERS_KEPT, Staging, WHOLE_KEPT},
     transport::Transport,
 };
 
 /// Time after which an unused connection is closed. vLLM and SGLang close theirs after 5 s, and a
 /// request that meets the closing gets no reply: of 64 sent at once after a pause, 27 were lost so.
 const IDLE: Duration = Duration::from_secs(2);
+
+/// Number of folders of whole weights kept: the one in use, and those that a server coming back may
+/// still read.
+const WHOLE_KEPT: usize = 3;
+/// Number of folders kept where most are adapters, which a server reads again while requests ask for
+/// them.
+const ADAPTERS_KEPT: usize = 32;
 
 /// Parts and settings of a [`RemoteEngine`].
 pub struct RemoteSetup {
@@ -329,6 +335,7 @@ impl Group {
             spans: row.spans,
             seconds: row.seconds,
             episode: None,
+            score: None,
         })
     }
 }

@@ -10,7 +10,8 @@
 //! * `pool.rs` chooses the server and says when a failed one is tried again, without IO; `servers.rs`
 //!   runs it.
 //! * `server.rs` recognizes a server, `check.rs` compares it with the in-process engine, `swap.rs`
-//!   gives it weights or adapters, from the folders that `stager.rs` fetches and `staging.rs` keeps.
+//!   gives it weights or adapters, from the folders that `stager.rs` fetches and `vintage_local::Staging`
+//!   keeps.
 //! * `transport.rs` is HTTP, with a [`Reason`] for every failure.
 //!
 //! ```
@@ -58,7 +59,6 @@ mod reply;
 mod server;
 mod servers;
 mod stager;
-mod staging;
 mod swap;
 mod transport;
 

@@ -4,13 +4,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use vintage_control::{PolicyVersion, Sha256};
-use vintage_local::Texts;
+use vintage_local::{Staging, Texts};
 use vintage_store::{ADAPTER_FILES, MODEL_FILE, Weights, sha256};
 
 use crate::{
     error::Error,
     label::Labels,
-    staging::Staging,
     swap::{Place, Target},
 };
 

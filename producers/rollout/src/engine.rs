@@ -207,6 +207,9 @@ pub struct Sample {
     /// Facts of the conversation, if the completion is one: its tokens are then everything after
     /// the prompt.
     pub episode: Option<Episode>,
+    /// Score that came with the completion, such as an environment's; `None` if the reward is to
+    /// give one.
+    pub score: Option<RewardScore>,
 }
 
 impl Sample {
@@ -225,8 +228,6 @@ pub struct Episode {
     /// Mask of completion tokens: true for those that were sampled, false for those of the
     /// environment's messages, which have the log-prob 0.
     pub sampled: Vec<bool>,
-    /// Sum of the rewards of its turns, with those of each turn as parts.
-    pub score: RewardScore,
     /// Number of completions.
     pub turns: u32,
 }
@@ -255,6 +256,9 @@ pub enum EngineError {
         /// Description of the failure.
         detail: String,
     },
+    /// Group that was not sampled because its sampler ends: its lease is given back.
+    #[error("it was given back without a sample")]
+    GivenBack,
     /// Group of which an episode failed. It is given up, and counted among the groups without a
     /// reward.
     #[error("{0}")]

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
-use vintage_control::PolicyVersion;
-use vintage_trajectory::Excerpt;
+use vintage_control::{Offset, Partition, PolicyVersion};
+use vintage_trajectory::{Excerpt, GroupId};
 
 /// Progress event of a producer. Counts are those of this event, not cumulative.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,6 +56,8 @@ pub enum ProducerEvent {
     },
     /// A group got no reward and will not be published.
     RewardFailed {
+        /// Id of the group.
+        group: GroupId,
         /// Id of the group's prompt.
         prompt_id: String,
         /// Class of the failure, such as `timeout`.
@@ -65,6 +67,12 @@ pub enum ProducerEvent {
     },
     /// The log has acknowledged a group.
     Published {
+        /// Id of the group.
+        group: GroupId,
+        /// Partition that holds the group.
+        partition: Partition,
+        /// Offset of its first message.
+        offset: Offset,
         /// Sequence number of the group within its producer process, from 0.
         seq: u64,
         /// Update that the group is for; −1 for any.

@@ -3,10 +3,10 @@ use std::{future::poll_fn, path::Path, pin::pin, slice, sync::Arc, task::Poll};
 use bytes::Bytes;
 use futures::{StreamExt, stream::FuturesOrdered};
 use tokio::sync::mpsc::{Receiver, UnboundedSender};
-use vintage_bus::{Bus, TopicTable};
+use vintage_bus::{Bus, Delivery, TopicTable};
 use vintage_control::{Metric, Name, PolicyVersion, SlotNumber, Topics};
 use vintage_faults::point;
-use vintage_trajectory::{Excerpt, Headers, Trajectory, encode, encoded_len, split};
+use vintage_trajectory::{Excerpt, GroupId, Headers, Trajectory, encode, encoded_len, split};
 
 use crate::{
     error::Error, event::ProducerEvent, journal::Journal, leasing::Leases, worker::judge::Judged,
@@ -48,7 +48,7 @@ type OutgoingPart = (Vec<(String, Vec<u8>)>, Bytes);
 /// Numbered group that is being sent.
 struct Outgoing {
     parts: Vec<OutgoingPart>,
-    key: Vec<u8>,
+    id: GroupId,
     seq: u64,
     slot: SlotNumber,
     batch: i64,
@@ -106,7 +106,7 @@ impl Publisher {
                 biased;
                 Some(sent) = in_flight.next(), if !in_flight.is_empty() => {
                     let noted = match sent {
-                        Ok(group) => self.note(&group, &mut published),
+                        Ok((group, place)) => self.note(&group, place, &mut published),
                         Err(error) => Err(error),
                     };
                     if let Err(error) = noted {
@@ -173,7 +173,7 @@ impl Publisher {
         let of = parts.len() as u32;
         let mut outgoing = Outgoing {
             parts: Vec::with_capacity(parts.len()),
-            key: id.0.to_vec(),
+            id,
             seq: self.next_seq,
             slot,
             batch,
@@ -237,7 +237,12 @@ impl Publisher {
     }
 
     /// Records an acknowledged group: journal, counters and progress event.
-    fn note(&mut self, group: &Outgoing, published: &mut Published) -> Result<(), Error> {
+    fn note(
+        &mut self,
+        group: &Outgoing,
+        place: Delivery,
+        published: &mut Published,
+    ) -> Result<(), Error> {
         let in_hand = self.next_seq - published.groups;
         point("rollout.acknowledged", in_hand);
         if let Some(journal) = &mut self.journal {
@@ -251,6 +256,9 @@ impl Publisher {
         published.tokens += group.tokens;
         // The receiver may be gone, because watching is optional.
         let _ = self.events.send(ProducerEvent::Published {
+            group: group.id,
+            partition: place.partition,
+            offset: place.offset,
             seq: group.seq,
             batch: group.batch,
             version: group.version,
@@ -271,23 +279,31 @@ impl Publisher {
     }
 }
 
-/// Sends the parts of a group in order; returns once the log has acknowledged all of them.
+/// Sends the parts of a group in order; returns the place of the first once the log has acknowledged
+/// all of them.
 async fn send(
     producer: Arc<vintage_bus::Producer>,
     topic: String,
     group: Outgoing,
-) -> Result<Outgoing, Error> {
+) -> Result<(Outgoing, Delivery), Error> {
+    let mut first = None;
     for (part, (headers, payload)) in group.parts.iter().enumerate() {
         if part > 0 {
             point("rollout.part", (group.parts.len() - part) as u64);
         }
-        let publishing = producer.publish(&topic, &group.key, headers.clone(), payload.clone());
-        outstanding(publishing).await.map_err(Error::bus(format!(
+        let publishing = producer.publish(&topic, &group.id.0, headers.clone(), payload.clone());
+        let place = outstanding(publishing).await.map_err(Error::bus(format!(
             "publish group number {} to {topic}",
             group.seq
         )))?;
+        first.get_or_insert(place);
     }
-    Ok(group)
+    let first = first.ok_or_else(|| Error::EngineAnswer {
+        engine: group.id.to_string(),
+        found: "a group of no messages".to_owned(),
+        expected: "at least one".to_owned(),
+    })?;
+    Ok((group, first))
 }
 
 /// Awaits an acknowledgement, with a fault-injection point once the message is sent.

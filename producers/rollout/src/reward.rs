@@ -17,19 +17,19 @@ pub struct RewardItem {
     pub answer: Option<String>,
     /// Metadata of the prompt.
     pub metadata: BTreeMap<String, String>,
-    /// Score that the environment gave the episode, if the completion is one.
-    pub episode: Option<RewardScore>,
+    /// Score that came with the completion, such as the environment's of an episode.
+    pub score: Option<RewardScore>,
 }
 
 impl RewardItem {
-    /// Asks about a completion of a prompt that no environment scored.
+    /// Asks about a completion of a prompt that came without a score.
     pub fn new(prompt: &Prompt, completion: String) -> Self {
         Self {
             prompt: prompt.text.clone(),
             completion,
             answer: prompt.answer.clone(),
             metadata: prompt.metadata.clone(),
-            episode: None,
+            score: None,
         }
     }
 }
@@ -190,7 +190,7 @@ impl Reward for EpisodeReward {
         items: Vec<RewardItem>,
     ) -> Result<Vec<Result<RewardScore, RewardFailure>>, Error> {
         let given = |item: RewardItem| {
-            item.episode.ok_or_else(|| RewardFailure {
+            item.score.ok_or_else(|| RewardFailure {
                 reason: FailureReason::Missing,
                 detail: format!(
                     "the completion of {:?} is no episode of an environment",
@@ -268,7 +268,7 @@ mod tests {
             completion: completion.to_owned(),
             answer: answer.map(str::to_owned),
             metadata: BTreeMap::new(),
-            episode: None,
+            score: None,
         }
     }
 

@@ -1,4 +1,5 @@
-use vintage_control::{CONTROL_FORMAT, PolicyVersion, UpdateResult};
+use vintage_control::{CONTROL_FORMAT, Offset, Partition, PolicyVersion, UpdateResult};
+use vintage_trajectory::GroupId;
 
 use self::fixture::result;
 use super::*;
@@ -115,6 +116,9 @@ fn nothing_is_made_up_before_it_can_be_measured() {
 
 fn published(seq: u64) -> RunEvent {
     RunEvent::Producer(ProducerEvent::Published {
+        group: GroupId([0; 16]),
+        partition: Partition(0),
+        offset: Offset(0),
         seq,
         batch: -1,
         version: PolicyVersion(3),

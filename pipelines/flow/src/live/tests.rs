@@ -1,8 +1,8 @@
 use serde_json::{Value, json};
 use vintage_config::Layers;
-use vintage_control::{Partition, PolicyVersion, UpdateNumber};
+use vintage_control::{Offset, Partition, PolicyVersion, UpdateNumber};
 use vintage_grants::ProducerView;
-use vintage_trajectory::PolicySpan;
+use vintage_trajectory::{GroupId, PolicySpan};
 
 use super::*;
 use crate::fixture::result;
@@ -37,6 +37,9 @@ fn excerpt() -> Excerpt {
 
 fn published() -> RunEvent {
     RunEvent::Producer(ProducerEvent::Published {
+        group: GroupId([0; 16]),
+        partition: Partition(0),
+        offset: Offset(0),
         seq: 0,
         batch: -1,
         version: PolicyVersion(5),

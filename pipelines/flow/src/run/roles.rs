@@ -117,6 +117,7 @@ impl Roles {
             updates_of_run: true,
             patience: patience(folder, config.rollout.patience_seconds),
             stop,
+            program: None,
         })
         .await?;
         let stop_producer = CancellationToken::new();

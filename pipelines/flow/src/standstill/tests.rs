@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use vintage_config::Layers;
 use vintage_settings::RunConfig;
 
-use vintage_control::{PolicyVersion, UpdateNumber, UpdateResult};
+use vintage_control::{Offset, Partition, PolicyVersion, UpdateNumber, UpdateResult};
 use vintage_learner::Waiting;
+use vintage_trajectory::GroupId;
 
 use super::*;
 use crate::fixture::result;
@@ -47,6 +48,9 @@ fn waiting(records: u64, refused: &[(&'static str, u64)]) -> RunEvent {
 
 fn published(equal: bool) -> RunEvent {
     RunEvent::Producer(ProducerEvent::Published {
+        group: GroupId([0; 16]),
+        partition: Partition(0),
+        offset: Offset(0),
         seq: 0,
         batch: -1,
         version: PolicyVersion(3),
@@ -246,6 +250,7 @@ fn rewards_that_fail_are_counted_by_reason() {
     let mut state = state(Role::Producer);
     let failed = |seconds| {
         let event = ProducerEvent::RewardFailed {
+            group: GroupId([0; 16]),
             prompt_id: "p".to_owned(),
             reason: "timeout",
             detail: String::new(),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use vintage_control::{PolicyVersion, UpdateNumber};
 use vintage_learner::Waiting;
+use vintage_trajectory::GroupId;
 
 use super::*;
 use crate::fixture::result;
@@ -58,6 +59,7 @@ fn sampled(groups: u64) -> RunEvent {
 
 fn failed() -> RunEvent {
     producer(ProducerEvent::RewardFailed {
+        group: GroupId([0; 16]),
         prompt_id: "p".to_owned(),
         reason: "timeout",
         detail: String::new(),

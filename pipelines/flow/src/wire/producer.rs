@@ -6,10 +6,11 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use vintage_bus::TopicTable;
 use vintage_config::secret;
-use vintage_control::PolicyVersion;
+use vintage_control::{Name, PolicyVersion};
+use vintage_given::{Desk, GivenEngine, GivenReward, GivenSettings};
 use vintage_local::LocalEngine;
 use vintage_remote::{RemoteEngine, RemoteSetup};
-use vintage_rollout::{Engine, ProducerSummary, Worker, WorkerSetup};
+use vintage_rollout::{Engine, ProducerSummary, Reward, Worker, WorkerSetup};
 use vintage_settings::{EngineKind, RunConfig};
 use vintage_store::{Patience, Weights};
 
@@ -21,6 +22,17 @@ use crate::{
     host,
     prepared::Prepared,
 };
+
+/// Program that samples in place of the engine that the settings name.
+#[derive(Clone)]
+pub struct Program {
+    /// First part of the producer's id.
+    pub name: Name,
+    /// Place where it takes slots and answers them.
+    pub desk: Desk,
+    /// True if the run's own reward scores what comes without a reward.
+    pub scores: bool,
+}
 
 /// Inputs of one producer process.
 pub(crate) struct ProducerParts<'a> {
@@ -40,6 +52,8 @@ pub(crate) struct ProducerParts<'a> {
     pub(crate) patience: Duration,
     /// Ends the wait for inference servers, and for the store.
     pub(crate) stop: &'a CancellationToken,
+    /// Program that samples; `None` for the engine of the settings.
+    pub(crate) program: Option<&'a Program>,
 }
 
 /// Checks prompts against model and reward, and builds the producer.
@@ -59,9 +73,21 @@ pub(crate) async fn open(parts: ProducerParts<'_>) -> Result<Worker> {
     let weights = Weights::new(folder.store().clone().patient(patience), policy.clone());
     // Servers may take minutes to start.
     let engine = tokio::select! {
-        opened = engine(config, folder, weights) => opened?,
+        opened = engine(config, folder, weights, parts.program) => opened?,
         () = parts.stop.cancelled(), if config.rollout.engine != EngineKind::Local => {
             return Err(Error::Interrupted);
+        }
+    };
+    let (name, reward, environment) = match parts.program {
+        None => (
+            config.rollout.engine.as_str(),
+            inputs.reward(config)?,
+            inputs.environment(config)?,
+        ),
+        Some(program) => {
+            let own = program.scores.then(|| inputs.reward(config)).transpose()?;
+            let reward: Box<dyn Reward> = Box::new(GivenReward::new(own));
+            (program.name.as_str(), reward, None)
         }
     };
     let worker = Worker::new(WorkerSetup {
@@ -70,11 +96,11 @@ pub(crate) async fn open(parts: ProducerParts<'_>) -> Result<Worker> {
         table: TopicTable::builtin(),
         policy,
         engine,
-        reward: inputs.reward(config)?,
-        environment: inputs.environment(config)?,
+        reward,
+        environment,
         prompts: inputs.task.train,
         // First part of the producer's id, before what is new in every process.
-        producer: host::named(config.rollout.engine.as_str())
+        producer: host::named(name)
             .map_err(|error| Error::Bug(format!("naming the producer: {error}")))?,
         rollout: config.rollout.clone(),
         seed: config.seed,
@@ -86,13 +112,23 @@ pub(crate) async fn open(parts: ProducerParts<'_>) -> Result<Worker> {
     Ok(worker)
 }
 
-/// Opens the engine that the settings name.
+/// Opens the engine of a program, or the one that the settings name.
 async fn engine(
     config: &RunConfig,
     folder: &RunFolder,
     weights: Weights,
+    program: Option<&Program>,
 ) -> Result<Box<dyn Engine>> {
     let policy = config.learner.policy.clone();
+    if let Some(Program { name, desk, scores }) = program {
+        let settings = GivenSettings {
+            name: name.to_string(),
+            exact: config.gate.exact.is_some(),
+            scores: *scores,
+        };
+        let engine = GivenEngine::open(weights, &policy, desk.clone(), settings).await?;
+        return Ok(Box::new(engine));
+    }
     if config.rollout.engine == EngineKind::Local {
         let engine = LocalEngine::open(weights, policy, PolicyVersion::ZERO).await?;
         return Ok(Box::new(engine));

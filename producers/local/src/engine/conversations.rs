@@ -209,9 +209,10 @@ async fn a_row_is_the_prompt_and_the_turns_token_by_token() {
         check(&engine, row, false).await;
         let episode = row.episode.as_ref().unwrap();
         turns.insert(episode.turns);
-        let parts = episode.score.parts.as_ref().unwrap();
+        let score = row.score.as_ref().unwrap();
+        let parts = score.parts.as_ref().unwrap();
         let reward = 0.25 * (episode.turns - 1) as f32 + 1.0;
-        assert_eq!(episode.score.reward, reward);
+        assert_eq!(score.reward, reward);
         assert_eq!(parts[&format!("turn_{}", episode.turns)], 1.0);
         assert_eq!(parts.len() as u32, episode.turns + 1);
         let cut = row.completion_tokens.last() != Some(&(Tokenizer::CHARACTERS_EOS as i32));
@@ -301,8 +302,8 @@ async fn limits_end_episodes_as_the_settings_say() {
     };
     let (group, _) = converse(PLAIN, "tool", &keep).await;
     for row in group.unwrap() {
-        let episode = row.episode.unwrap();
-        assert_eq!((episode.turns, episode.score.reward), (2, 1.0));
+        let (episode, score) = (row.episode.unwrap(), row.score.unwrap());
+        assert_eq!((episode.turns, score.reward), (2, 1.0));
         assert!(
             *episode.sampled.last().unwrap(),
             "it ends with a completion"

@@ -58,7 +58,7 @@ fn items(completions: &[&str]) -> Vec<RewardItem> {
         completion: (*completion).to_owned(),
         answer: Some("4".to_owned()),
         metadata: BTreeMap::from([("level".to_owned(), "2".to_owned())]),
-        episode: None,
+        score: None,
     };
     completions.iter().map(item).collect()
 }

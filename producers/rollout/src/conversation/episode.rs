@@ -162,11 +162,11 @@ impl Conversation {
             seconds: self.seconds,
             episode: Some(Episode {
                 sampled: self.mask,
-                score: RewardScore {
-                    reward: self.rewards as f32,
-                    parts: Some(self.parts),
-                },
                 turns: self.turns,
+            }),
+            score: Some(RewardScore {
+                reward: self.rewards as f32,
+                parts: Some(self.parts),
             }),
         })
     }
@@ -196,6 +196,7 @@ mod tests {
             spans: spans.iter().map(span).collect(),
             seconds: 1.0,
             episode: None,
+            score: None,
         }
     }
 
@@ -239,19 +240,16 @@ mod tests {
             .map(|span| (span.start, span.version.0))
             .collect();
         assert_eq!(spans, [(0, 3), (7, 4), (9, 8)]);
-        let facts = row.episode.unwrap();
+        let (facts, score) = (row.episode.unwrap(), row.score.unwrap());
         let mask = "tttfftttft".chars().map(|c| c == 't').collect::<Vec<_>>();
         assert_eq!(facts.sampled, mask);
         for (logprob, sampled) in row.logprobs.iter().zip(mask) {
             assert_eq!(*logprob, if sampled { -0.5 } else { 0.0 });
         }
-        assert_eq!(
-            (row.seconds, facts.turns, facts.score.reward),
-            (3.0, 3, -1.5)
-        );
+        assert_eq!((row.seconds, facts.turns, score.reward), (3.0, 3, -1.5));
         let parts = [("form", 1.0), ("turn_1", 0.5), ("turn_3", -2.0)];
         let parts = parts.map(|(name, part)| (name.to_owned(), part));
-        assert_eq!(facts.score.parts, Some(BTreeMap::from(parts)));
+        assert_eq!(score.parts, Some(BTreeMap::from(parts)));
     }
 
     #[test]

@@ -108,6 +108,7 @@ impl Judge {
         self.leases.failed(group.lease.slot);
         // The receiver may be gone if the run is ending.
         let _ = self.events.send(ProducerEvent::RewardFailed {
+            group: group.id,
             prompt_id,
             reason: failure.reason.as_str(),
             detail: failure.detail.clone(),
@@ -118,7 +119,7 @@ impl Judge {
 
 fn items(group: &SampledGroup) -> impl Iterator<Item = RewardItem> {
     group.samples.iter().flatten().map(|sample| RewardItem {
-        episode: sample.episode.as_ref().map(|episode| episode.score.clone()),
+        score: sample.score.clone(),
         ..RewardItem::new(&group.prompt, sample.completion_text.clone())
     })
 }

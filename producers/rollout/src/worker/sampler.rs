@@ -248,6 +248,10 @@ impl Sampler {
             let outcome = match answer {
                 Ok(samples) => self.check_answer(&samples).map(|()| Some(Ok(samples))),
                 Err(EngineError::EpisodeFailed(failure)) => Ok(Some(Err(failure))),
+                Err(EngineError::GivenBack) => {
+                    self.leases.take_back(&[begun.lease]);
+                    Ok(None)
+                }
                 Err(EngineError::GroupFailed { reason, detail }) => {
                     self.give_up(&begun, reason, detail).map(|()| None)
                 }

@@ -158,6 +158,7 @@ impl ScriptedTurns {
             }],
             seconds: 0.5,
             episode: None,
+            score: None,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Folders of versions, in the layout of Hugging Face, for servers that read weights from a disk.
+//! Folders of versions, in the layout of Hugging Face, for programs that read weights from a disk.
 
 use std::{
     fs::{self, File},
@@ -9,19 +9,13 @@ use std::{
 
 use bytes::Bytes;
 
-/// Number of folders of whole weights kept: the one in use, and those that a server coming back may
-/// still read.
-pub(crate) const WHOLE_KEPT: usize = 3;
-/// Number of folders kept where most are adapters, which a server reads again while requests ask for
-/// them.
-pub(crate) const ADAPTERS_KEPT: usize = 32;
 /// Age from which a folder that an earlier process left is deleted. A server reads a folder within
 /// minutes of being told of it, and another producer may have written it for its servers.
 const LEFT_BEHIND: Duration = Duration::from_secs(3600);
 
-/// Folder in which versions are written for the servers.
+/// Folder in which versions are written for programs, such as inference servers.
 #[derive(Debug)]
-pub(crate) struct Staging {
+pub struct Staging {
     /// Path as this process sees it.
     here: PathBuf,
     /// Path as the servers see it.
@@ -34,7 +28,7 @@ pub(crate) struct Staging {
 
 impl Staging {
     /// Creates a writer of folders whose names begin with `prefix`; the newest `kept` stay.
-    pub(crate) fn new(here: PathBuf, there: Option<String>, prefix: String, kept: usize) -> Self {
+    pub fn new(here: PathBuf, there: Option<String>, prefix: String, kept: usize) -> Self {
         let there = there.unwrap_or_else(|| {
             let whole = std::path::absolute(&here).unwrap_or_else(|_| here.clone());
             whole.display().to_string()
@@ -49,13 +43,13 @@ impl Staging {
     }
 
     /// Path of the folder in this process.
-    pub(crate) fn here(&self) -> &Path {
+    pub fn here(&self) -> &Path {
         &self.here
     }
 
     /// Returns the path of a version's folder as the servers see it, if it was written before, and
     /// keeps it like one that was written now.
-    pub(crate) fn find(&mut self, name: &str) -> Option<String> {
+    pub fn find(&mut self, name: &str) -> Option<String> {
         if !self.here.join(name).is_dir() {
             return None;
         }
@@ -69,11 +63,10 @@ impl Staging {
     ///
     /// A server that is given a path a second time may read the first weights again, so every
     /// version has a path of its own.
-    pub(crate) fn write(
-        &mut self,
-        name: &str,
-        files: &[(&'static str, Bytes)],
-    ) -> io::Result<String> {
+    ///
+    /// # Errors
+    /// The folder cannot be written, or an old one cannot be deleted.
+    pub fn write(&mut self, name: &str, files: &[(&'static str, Bytes)]) -> io::Result<String> {
         let folder = self.here.join(name);
         if !folder.is_dir() {
             fs::create_dir_all(&self.here)?;
