@@ -110,21 +110,20 @@ impl Expected<'_> {
         let stops = self.facts.texts.tokenizer().eos_ids();
         let stopped = tokens.last().is_some_and(|last| stops.contains(last));
         let reason = match given.finish_reason.as_deref() {
-            None if stopped => STOP,
-            None => LENGTH,
             Some(STOP) => STOP,
-            Some(LENGTH) => LENGTH,
+            None if stopped => STOP,
+            None | Some(LENGTH) => LENGTH,
             Some(other) => {
                 let problem = format!("is {other:?}, and not \"stop\" or \"length\"");
                 return Err(Error::refused(of("finish_reasons"), problem));
             }
         };
-        let text = match given.text {
-            Some(text) => text,
-            None => {
-                let decoded = self.facts.texts.decode(&tokens, stopped && reason == STOP);
-                decoded.map_err(|error| Error::refused(of("completions"), error.to_string()))?
-            }
+        let text = if let Some(text) = given.text {
+            text
+        } else {
+            let texts = &self.facts.texts;
+            let decoded = texts.decode(&tokens, stopped && reason == STOP);
+            decoded.map_err(|error| Error::refused(of("completions"), error.to_string()))?
         };
         if !(given.seconds >= 0.0 && given.seconds.is_finite()) {
             let problem = format!("is {}: it is a time in seconds", given.seconds);
@@ -274,7 +273,7 @@ impl Expected<'_> {
             .into_iter()
             .chain(named)
         {
-            if !(value.abs() <= LARGEST_REWARD) {
+            if value.is_nan() || value.abs() > LARGEST_REWARD {
                 let problem =
                     format!("is {value}: a reward is finite, and at most {LARGEST_REWARD} in size");
                 return Err(Error::refused(field, problem));
