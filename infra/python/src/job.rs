@@ -103,7 +103,7 @@ async fn open(
         roles::await_run(&out, name, stop, events).await?;
     }
     let base = roles::learner_base(&out, name.as_ref(), follow_plans.as_ref())?;
-    let resolved = resolve(base, config, &settings, follow_plans.as_ref())?;
+    let resolved = resolve(base, config.as_deref(), &settings, follow_plans.as_ref())?;
     refuse(&resolved.config)?;
     let learner = &resolved.config.learner;
     let alone = name.is_none() && learner.source != SourceKind::Archive;
@@ -132,11 +132,11 @@ async fn open(
 
 fn resolve(
     base: Layers,
-    config: Option<PathBuf>,
+    config: Option<&Path>,
     settings: &[String],
     follow_plans: Option<&Name>,
 ) -> Result<Resolved<RunConfig>, vintage_flow::Error> {
-    let mut layers = layered(base, config.as_deref(), settings)?;
+    let mut layers = layered(base, config, settings)?;
     if let Some(leader) = follow_plans {
         let key = Key::new(["learner", "follow_plans"]);
         layers = layers.flag("follow_plans", &key, leader);
