@@ -205,8 +205,6 @@ fn an_exact_run_trains_on_the_same_prompts_whoever_samples_them() -> Result<()> 
     let [alone, shared] = &runs[..] else {
         unreachable!("two runs")
     };
-    // Log-probs may differ in their last bits, because a model's rounding depends on how many
-    // groups are sampled at once.
     ensure!(alone == shared, "{alone:?} and {shared:?}");
     Ok(())
 }

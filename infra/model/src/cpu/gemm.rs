@@ -9,9 +9,19 @@ use rayon::prelude::*;
 
 use super::ROWS;
 
+/// Number of values of the longest vector.
+const VECTOR: usize = 16;
+
 /// Number of multiply-adds from which a product is split into blocks for the thread pool: about 1
 /// ms of one core. All products of the project's tiny models are below it.
 const PARALLEL_WORK: usize = 1 << 26;
+
+/// Returns the length of the blocks into which rows or columns are split: [`ROWS`] at most, whole
+/// vectors, and a multiple of four blocks, so that two and four threads end together.
+fn block_len(len: usize) -> usize {
+    let blocks = len.div_ceil(ROWS).next_multiple_of(4);
+    len.div_ceil(blocks).next_multiple_of(VECTOR)
+}
 
 /// Read-only matrix: a slice with strides.
 #[derive(Clone, Copy)]
@@ -123,10 +133,11 @@ pub(crate) fn product(a: Mat<'_>, b: Mat<'_>) -> Vec<f32> {
 
 fn row_blocks(out: MatMut<'_>, a: Mat<'_>, b: Mat<'_>, accumulate: bool) {
     let MatMut { data, rows, cols } = out;
-    let blocks = data[..rows * cols].par_chunks_mut(ROWS * cols);
+    let len = block_len(rows);
+    let blocks = data[..rows * cols].par_chunks_mut(len * cols);
     blocks.enumerate().for_each(|(block, data)| {
-        let from = block * ROWS;
-        let to = (from + ROWS).min(rows);
+        let from = block * len;
+        let to = (from + len).min(rows);
         let mut out = MatMut {
             data,
             rows: to - from,
@@ -141,11 +152,12 @@ fn row_blocks(out: MatMut<'_>, a: Mat<'_>, b: Mat<'_>, accumulate: bool) {
 /// contiguous slices.
 fn column_blocks(out: MatMut<'_>, a: Mat<'_>, b: Mat<'_>, accumulate: bool) {
     let MatMut { data, rows, cols } = out;
-    let blocks: Vec<_> = (0..cols.div_ceil(ROWS))
+    let len = block_len(cols);
+    let blocks: Vec<_> = (0..cols.div_ceil(len))
         .into_par_iter()
         .map(|block| {
-            let from = block * ROWS;
-            let to = (from + ROWS).min(cols);
+            let from = block * len;
+            let to = (from + len).min(cols);
             let mut part = vec![0.0; rows * (to - from)];
             let mut out = MatMut::rows(&mut part, rows, to - from);
             single(&mut out, a, b.col_range(from, to), false);
