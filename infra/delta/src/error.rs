@@ -42,7 +42,7 @@ pub enum Error {
     /// Adapters that cannot be merged into the base.
     #[error("the adapters cannot be merged: {reason}")]
     Adapters {
-        /// What is wrong with them.
+        /// Description of the fault.
         reason: String,
     },
     /// Weights that are no safetensors file.

@@ -55,9 +55,9 @@ pub struct Batch {
     pub batch: usize,
     /// Different prompts among them.
     pub prompts: usize,
-    /// This program.
+    /// Times of this program.
     pub vintage: Timed,
-    /// Python's transformers, if it was measured.
+    /// Times of transformers in Python, if they were measured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transformers: Option<Timed>,
     /// Seconds of transformers divided by this program's.
