@@ -102,7 +102,10 @@ impl Writer {
         loop {
             match py.detach(|| self.desk.joined(TICK)) {
                 Stage::Joining => py.check_signals()?,
-                Stage::Ended => return self.failure().map_or(Ok(()), Err),
+                Stage::Ended => {
+                    self.wait(py)?;
+                    return self.failure().map_or(Ok(()), Err);
+                }
                 Stage::Waiting | Stage::Slot(_) => return Ok(()),
             }
         }
@@ -124,6 +127,8 @@ impl Writer {
             match py.detach(|| self.desk.take(now)) {
                 Stage::Slot(slot) => return Ok(slot_to_python(py, &slot)?.into_any()),
                 Stage::Ended => {
+                    // The reason is known once the producer has ended.
+                    self.wait(py)?;
                     return match self.failure() {
                         Some(error) => Err(error),
                         None => Ok(py.None().into_bound(py)),

@@ -15,7 +15,7 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use super::Cli;
 
 /// Flags of other programs, which messages of ours tell people to run.
-const OF_OTHERS: [&str; 19] = [
+const OF_OTHERS: [&str; 21] = [
     "--alter",                  // kafka-configs, kafka-topics
     "--add-config",             // kafka-configs
     "--bootstrap-server",       // kafka-configs, kafka-topics
@@ -32,6 +32,8 @@ const OF_OTHERS: [&str; 19] = [
     "--max-num-batched-tokens", // vllm serve
     "--generation-config",      // vllm serve
     "--enable-scale-out",       // vllm serve
+    "--enable-lora",            // vllm serve
+    "--max-lora-rank",          // vllm serve
     "--eval",                   // node, perl
     "--print",                  // node
     "--help",                   // clap's own
