@@ -28,6 +28,8 @@ const SCHEME: &str = "kafka://";
 /// Reader of what a topic held when it was opened.
 pub(crate) struct Live {
     snapshot: Snapshot,
+    /// Incarnation of the topic that the archive has; 0 for a topic that is read alone.
+    incarnation: Incarnation,
     /// Kept so that a local broker stays up.
     broker: Option<Broker>,
     /// Messages of groups that are not whole yet, by producer and number, then part.
@@ -50,7 +52,7 @@ impl Live {
             )));
         };
         let bus = Bus::connect(address, &BTreeMap::new()).map_err(|error| raised(&error.into()))?;
-        Self::open(&bus, None, topic, &BTreeMap::new())
+        Self::open(&bus, None, topic, Incarnation(0), &BTreeMap::new())
             .await
             .map(Some)
     }
@@ -74,7 +76,8 @@ impl Live {
             .incarnations()
             .await
             .map_err(|error| archive(&error))?;
-        if let Some(&incarnation) = begun.last() {
+        let newest = begun.last().copied();
+        if let Some(incarnation) = newest {
             let partitions = reader.partitions(incarnation).await;
             for partition in partitions.map_err(|error| archive(&error))? {
                 let next = reader.next_offset(incarnation, partition).await;
@@ -84,7 +87,8 @@ impl Live {
         let broker = Broker::open(&config, Some(folder)).await;
         let broker = broker.map_err(|error| raised(&error))?;
         let bus = broker.bus().clone();
-        let live = Self::open(&bus, Some(broker), &topic, &from).await?;
+        let incarnation = newest.unwrap_or(Incarnation(0));
+        let live = Self::open(&bus, Some(broker), &topic, incarnation, &from).await?;
         Ok((reader, live))
     }
 
@@ -92,6 +96,7 @@ impl Live {
         bus: &Bus,
         broker: Option<Broker>,
         topic: &str,
+        incarnation: Incarnation,
         from: &BTreeMap<Partition, Offset>,
     ) -> PyResult<Self> {
         let failed = |error: vintage_bus::Error| raised(&error.into());
@@ -109,6 +114,7 @@ impl Live {
         let snapshot = bus.snapshot("read", topic, first).await.map_err(failed)?;
         Ok(Self {
             snapshot,
+            incarnation,
             broker,
             parts: BTreeMap::new(),
             given: BTreeSet::new(),
@@ -152,7 +158,7 @@ impl Live {
         rows: &Rows,
     ) -> PyResult<Option<RecordBatch>> {
         let id = RecordId {
-            incarnation: Incarnation(0),
+            incarnation: self.incarnation,
             partition: record.partition,
             offset: record.offset,
         };

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     path::PathBuf,
     sync::{
-        Mutex, PoisonError,
+        Mutex, MutexGuard, OnceLock, PoisonError,
         mpsc::{Receiver, RecvTimeoutError, channel},
     },
     thread::JoinHandle,
@@ -47,7 +47,7 @@ pub(crate) struct Writer {
     /// Closed once the producer has ended.
     over: Mutex<Receiver<()>>,
     thread: Mutex<Option<JoinHandle<()>>>,
-    staging: Mutex<Option<Staging>>,
+    staging: OnceLock<Mutex<Staging>>,
 }
 
 #[pymethods]
@@ -92,7 +92,7 @@ impl Writer {
             news: Mutex::new(heard),
             over: Mutex::new(over),
             thread: Mutex::new(Some(thread)),
-            staging: Mutex::new(None),
+            staging: OnceLock::new(),
         })
     }
 
@@ -289,8 +289,6 @@ impl Writer {
         let weights = Weights::new(store, policy.clone());
         let runtime = stream::runtime()?;
         runtime.block_on(async {
-            let texts = Texts::open(&weights, &policy).await;
-            let texts = texts.map_err(|error| failed(error.to_string()))?;
             let manifest = weights.manifest(version).await;
             let manifest = manifest.map_err(|error| failed(error.to_string()))?;
             let manifest = manifest.ok_or_else(|| {
@@ -298,18 +296,33 @@ impl Writer {
                     "version {version} is not in the store: it is not published yet, or was pruned"
                 ))
             })?;
-            let bytes = weights.fetch(version).await;
-            let bytes = bytes.map_err(|error| failed(error.to_string()))?;
             let name = label(&policy, version, manifest.weights_sha256);
-            let mut staging = self.staging.lock().unwrap_or_else(PoisonError::into_inner);
-            let staging = staging.get_or_insert_with(|| {
-                Staging::new(self.run.join(SERVED), None, format!("{policy}-"), KEPT)
-            });
-            let mut files = texts.files().to_vec();
-            files.push((MODEL_FILE, bytes));
-            let written = staging.write(&name, &files);
+            // Every slot of a version may ask for it, and the weights are read once.
+            if let Some(folder) = self.staging(&policy).find(&name) {
+                return Ok(folder);
+            }
+            let texts = Texts::open(&weights, &policy).await;
+            let mut files = texts
+                .map_err(|error| failed(error.to_string()))?
+                .files()
+                .to_vec();
+            let bytes = weights.fetch(version).await;
+            files.push((
+                MODEL_FILE,
+                bytes.map_err(|error| failed(error.to_string()))?,
+            ));
+            let written = self.staging(&policy).write(&name, &files);
             written.map_err(|error| failed(format!("writing its folder: {error}")))
         })
+    }
+
+    /// Folder of versions, created when it is first asked for.
+    fn staging(&self, policy: &Name) -> MutexGuard<'_, Staging> {
+        let staging = self.staging.get_or_init(|| {
+            let prefix = format!("{policy}-");
+            Mutex::new(Staging::new(self.run.join(SERVED), None, prefix, KEPT))
+        });
+        staging.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -48,6 +48,14 @@ def vintage(*words: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
 
 
+def ran(folder: pathlib.Path, **more: object) -> pathlib.Path:
+    """Folder of a small run that has ended, inside ``folder``."""
+    run = folder / "run"
+    ended = vintage("run", "--out", run, *flags(settings(folder, **more)))
+    assert ended.returncode == 0, ended.stderr
+    return run
+
+
 def audited(run: pathlib.Path, learner: str = "lead") -> dict[str, object]:
     """Account of a learner of a run, which must balance."""
     ended = vintage("audit", "--output", "json", run)

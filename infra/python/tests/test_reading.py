@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset
 
 import vintage
-from small import flags, settings, vintage as program
+from small import ran
 
 
 class Reading(unittest.TestCase):
@@ -23,10 +23,7 @@ class Reading(unittest.TestCase):
     @classmethod
     def setUpClass(cls) -> None:
         cls.place = tempfile.TemporaryDirectory()
-        folder = pathlib.Path(cls.place.name)
-        cls.run_folder = folder / "run"
-        ended = program("run", "--out", cls.run_folder, *flags(settings(folder)))
-        assert ended.returncode == 0, ended.stderr
+        cls.run_folder = ran(pathlib.Path(cls.place.name))
         files = str(cls.run_folder / "archive")
         cls.expected = pyarrow.dataset.dataset(
             [str(path) for path in pathlib.Path(files).rglob("*.parquet")]

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 import vintage
-from small import flags, settings, vintage as program
+from small import ran
 
 
 def keys(items: object) -> list[tuple[str, int]]:
@@ -33,10 +33,7 @@ class Datasets(unittest.TestCase):
     @classmethod
     def setUpClass(cls) -> None:
         cls.place = tempfile.TemporaryDirectory()
-        folder = pathlib.Path(cls.place.name)
-        cls.run_folder = folder / "run"
-        ended = program("run", "--out", cls.run_folder, *flags(settings(folder, learner__steps=3)))
-        assert ended.returncode == 0, ended.stderr
+        cls.run_folder = ran(pathlib.Path(cls.place.name), learner__steps=3)
         cls.table = pa.Table.from_batches(list(vintage.read(cls.run_folder)))
 
     @classmethod

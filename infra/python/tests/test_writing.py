@@ -83,6 +83,10 @@ class Writing(unittest.TestCase):
         with vintage.Writer(out, name="a-script", settings={"broker": self.broker}) as writer:
             taken = self.refused(writer)
             self.forked(writer)
+            self.differing(out)
+            model = pathlib.Path(writer.weights(0))
+            self.assertTrue({"config.json", "model.safetensors"} <= {file.name for file in model.iterdir()})
+            self.assertEqual(writer.weights(0), str(model))
             numbers: list[int] = []
             for count, slot in enumerate(itertools.chain(taken, writer)):
                 self.assertEqual((slot.samples, slot.max_tokens, slot.exact), (4, 2, False))
@@ -258,6 +262,12 @@ class Writing(unittest.TestCase):
             with self.assertRaises(vintage.UsageError) as raised:
                 call_it()
             self.assertIn(text, str(raised.exception))
+
+    def differing(self, out: pathlib.Path) -> None:
+        """A writer with other settings than its run's gets no slot, and the reason."""
+        with self.assertRaises(vintage.UsageError) as raised:
+            vintage.Writer(out, settings={"broker": self.broker, "rollout.max_tokens": 9}).take()
+        self.assertIn("rollout.max_tokens", str(raised.exception))
 
     def forked(self, writer: vintage.Writer) -> None:
         child = os.fork()

@@ -89,13 +89,13 @@ pub(crate) type Answer = Result<Vec<Sample>, EngineError>;
 impl Desk {
     /// Waits until the producer has joined its run; returns [`Stage::Waiting`] once it has.
     pub fn joined(&self, longest: Duration) -> Stage {
-        let (state, _) = self.wait(longest, |state| state.ended || state.run.is_some());
+        let state = self.wait(longest, |state| state.ended || state.run.is_some());
         state.idle()
     }
 
     /// Takes a slot, and waits for one.
     pub fn take(&self, longest: Duration) -> Stage {
-        let (mut state, _) = self.wait(longest, |state| {
+        let mut state = self.wait(longest, |state| {
             state.forget_unwanted();
             state.ended || !state.queue.is_empty()
         });
@@ -200,23 +200,19 @@ impl Desk {
         state.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until `done`, or for the longest; returns whether it was.
-    fn wait(
-        &self,
-        longest: Duration,
-        done: impl Fn(&mut State) -> bool,
-    ) -> (MutexGuard<'_, State>, bool) {
+    /// Waits until `done`, or for the longest.
+    fn wait(&self, longest: Duration, done: impl Fn(&mut State) -> bool) -> MutexGuard<'_, State> {
         let until = Instant::now().checked_add(longest);
         let mut state = self.state();
         loop {
             if done(&mut state) {
-                return (state, true);
+                return state;
             }
             let left = until.map_or(longest, |until| {
                 until.saturating_duration_since(Instant::now())
             });
             if left.is_zero() {
-                return (state, false);
+                return state;
             }
             let waited = self.0.changed.wait_timeout(state, left);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 import vintage
-from small import flags, settings, vintage as program
+from small import ran
 from vintage.torch import RolloutStream, collate
 from vintage.writer import _array, _numbers
 
@@ -28,10 +28,7 @@ class Loading(unittest.TestCase):
     @classmethod
     def setUpClass(cls) -> None:
         cls.place = tempfile.TemporaryDirectory()
-        folder = pathlib.Path(cls.place.name)
-        cls.run_folder = folder / "run"
-        ended = program("run", "--out", cls.run_folder, *flags(settings(folder, learner__steps=3)))
-        assert ended.returncode == 0, ended.stderr
+        cls.run_folder = ran(pathlib.Path(cls.place.name), learner__steps=3)
 
     @classmethod
     def tearDownClass(cls) -> None:
