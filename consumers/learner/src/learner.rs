@@ -1,15 +1,18 @@
 //! Main loop of the learner: recover, then plan, train, publish and checkpoint.
 
+mod checkpoint;
 mod checks;
 mod execute;
 mod gather;
 mod occasion;
+mod publish;
+mod record;
 mod recover;
 mod retained;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::watch;
@@ -21,13 +24,13 @@ use vintage_control::{
 use vintage_faults::point;
 use vintage_store::{Records, Weights};
 
-use self::{checks::EngineChecks, occasion::Occasion};
+use self::{checks::EngineChecks, occasion::Occasion, record::Unrecorded};
 use crate::{
     devices::Devices,
     error::{Error, Result},
-    intake::{Intake, ReadyGroup},
+    intake::Intake,
     origins::Origins,
-    outlet::{LearnerEvent, Outlet},
+    outlet::Outlet,
     reuse::ReuseWindow,
     settings::LearnerSettings,
     source::Inputs,
@@ -76,6 +79,12 @@ pub struct Learner {
     unsaved: u64,
     /// First update that had no plan when this process began.
     first_unplanned: UpdateNumber,
+    /// First update that this process knows no plan of.
+    unplanned: UpdateNumber,
+    /// Update that is computed and not yet recorded.
+    unrecorded: Option<Unrecorded>,
+    /// Time spent recording since the last update, while nothing was computed.
+    recorded_between: Duration,
     /// True once the source, or the learner that is followed, has ended.
     ended: bool,
     /// Demand for the next update: true while it is wanted; `None` if all are.
@@ -188,6 +197,9 @@ impl Learner {
             groups_trained,
             groups_rejected,
             first_unplanned: UpdateNumber::FIRST,
+            unplanned: UpdateNumber::FIRST,
+            unrecorded: None,
+            recorded_between: Duration::ZERO,
             ended: false,
             wanted: devices.wanted(),
         })
@@ -227,20 +239,18 @@ impl Learner {
         tokio::select! {
             // Recovery may be killed at any await, so it may also be cancelled there.
             () = stop.cancelled() => return Ok(self.summary()),
-            recovered = self.recover(&mut inputs) => recovered?,
+            recovered = Box::pin(self.recover(&mut inputs)) => recovered?,
         }
         while self.trainer.version().0 < self.settings.learner.steps {
-            if !self.is_wanted(stop).await {
+            if !self.is_wanted(stop).await? {
                 break;
             }
+            self.recorded_between = Duration::ZERO;
             let waiting_since = Instant::now();
-            let Some((mut plan, groups)) = self.next_batch(&mut inputs, stop).await? else {
+            let Some((mut plan, groups)) = Box::pin(self.next_batch(&mut inputs, stop)).await?
+            else {
                 break;
             };
-            self.outlet.report(LearnerEvent::Updating {
-                update: plan.update(),
-                excerpt: groups.first().and_then(ReadyGroup::excerpt).map(Box::new),
-            });
             self.report_progress(plan.update().next(), false);
             (self.taken, self.last_wait_report) = (0, None);
             if plan.follows.is_none() {
@@ -257,29 +267,34 @@ impl Learner {
             let records: Vec<_> = own.flat_map(|(_, records)| records).copied().collect();
             self.unsaved += plan.groups.len() as u64;
             point("learner.chosen", self.in_hand());
-            inputs.durability.ensure(&records).await?;
-            let wait = waiting_since.elapsed().as_secs_f64();
-            let recording = Instant::now();
-            self.records.write_plan(&plan).await?;
-            point("learner.planned", self.in_hand());
-            let record = recording.elapsed().as_secs_f64();
+            let durable = inputs.durability.ensure(&records);
+            self.recording_before(durable).await??;
+            let wait = waiting_since
+                .elapsed()
+                .saturating_sub(self.recorded_between);
+            let wait = wait.as_secs_f64();
             // Boxed, or the future of this function would be large.
-            Box::pin(self.execute(plan, groups, Occasion::First { wait, record })).await?;
+            Box::pin(self.execute(plan, groups, Occasion::First { wait })).await?;
         }
-        self.checkpoint().await?;
-        self.announce().await?;
+        self.record_last().await?;
+        Box::pin(self.checkpoint()).await?;
+        let announcement = self.announcement();
+        self.announce(announcement).await?;
         Ok(self.summary())
     }
 
     /// Waits until the next update is wanted; returns false if it never will be.
-    async fn is_wanted(&mut self, stop: &CancellationToken) -> bool {
-        let Some(wanted) = &mut self.wanted else {
-            return true;
+    async fn is_wanted(&mut self, stop: &CancellationToken) -> Result<bool> {
+        let Some(mut wanted) = self.wanted.clone() else {
+            return Ok(true);
         };
-        tokio::select! {
+        if !*wanted.borrow_and_update() {
+            self.record_last().await?;
+        }
+        Ok(tokio::select! {
             () = stop.cancelled() => false,
             wanted = wanted.wait_for(|wanted| *wanted) => wanted.is_ok(),
-        }
+        })
     }
 
     fn summary(&self) -> LearnerSummary {

@@ -69,14 +69,16 @@ impl Memory {
         // Reference, version before, and the version that becomes that one.
         let anchors = if penalized { 3 * parameters } else { 0 };
         let model = parameters + adapters + base + anchors;
+        // The version before is published while an update is computed.
+        let publishing = file + base.max(merged);
         let amount = |name, bytes| MemoryUse { name, bytes };
         let resident = |name, bytes: u64| amount(name, bytes + bytes / ALLOCATOR_SLACK);
         if device != Device::Cpu {
             let phases = vec![
                 resident("load", 2 * parameters + adapters),
                 // The trained parameters come back beside the ones that they replace.
-                resident("update", model + trained),
-                resident("publish", model + file + base.max(merged)),
+                resident("update", model + trained + publishing),
+                resident("publish", model + publishing),
                 // The moments come back and are serialised.
                 resident(
                     "checkpoint",
@@ -98,8 +100,8 @@ impl Memory {
         let phases = vec![
             // The file's bytes beside the parameters made of them.
             resident("load", 2 * parameters + adapters + base),
-            resident("update", model + trained + moments + passing),
-            resident("publish", model + moments + file + base.max(merged)),
+            resident("update", model + trained + moments + passing + publishing),
+            resident("publish", model + moments + publishing),
             resident(
                 "checkpoint",
                 model + moments + (moments + masters).max(adapters),

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use bytes::Bytes;
+use tokio::task::{JoinError, JoinHandle};
 use vintage_control::{
     Fingerprint, Plan, PolicyVersion, Precision, Sha256, Training, UpdateNumber,
 };
@@ -69,6 +70,26 @@ pub struct Trained {
     pub outcome: UpdateStats,
     /// Seconds spent computing.
     pub seconds: f64,
+}
+
+/// Update that is being computed.
+pub(crate) struct Computing(JoinHandle<Computed>);
+
+impl Computing {
+    /// Waits until the update is computed.
+    pub(crate) async fn finished(self) -> Result<Computed> {
+        self.0.await.map_err(|error| Error::panicked(&error))
+    }
+}
+
+/// Update that was computed, successfully or not.
+pub(crate) struct Computed {
+    policy: TrainedPolicy,
+    update: UpdateNumber,
+    precision: Precision,
+    outcome: Result<UpdateStats>,
+    weights: Result<(Bytes, Sha256)>,
+    seconds: f64,
 }
 
 /// Training state besides the weights, as the files of a checkpoint.
@@ -309,6 +330,21 @@ impl Trainer {
         plan: Plan,
         groups: Vec<ReadyGroup>,
     ) -> Result<Trained> {
+        let computing = self.begin(weights, plan, groups, false).await?;
+        let computed = computing.finished().await?;
+        self.end(computed)
+    }
+
+    /// Begins to compute the update of `plan`, outside the event loop. Until [`Trainer::end`] this
+    /// is the version before, whose policy is in use. Its [`Trainer::weights`] remain if they are
+    /// `kept`; otherwise the update has their memory.
+    pub(crate) async fn begin(
+        &mut self,
+        weights: &Weights,
+        plan: Plan,
+        groups: Vec<ReadyGroup>,
+        kept: bool,
+    ) -> Result<Computing> {
         if plan.version != self.version {
             return Err(Error::OtherVersion {
                 update: plan.update(),
@@ -349,29 +385,51 @@ impl Trainer {
             self.policy = Some(policy);
             return Err(error);
         }
-        self.fresh = None;
-        let (update_number, precision) = (plan.update(), plan.training.publish);
-        let started = Instant::now();
-        let (policy, outcome, weights) = run_blocking(move || {
+        if !kept {
+            self.fresh = None;
+        }
+        Ok(Computing(tokio::task::spawn_blocking(move || {
+            let (update_number, precision) = (plan.update(), plan.training.publish);
+            let started = Instant::now();
             let outcome = update(&mut policy, &plan, &groups);
             let weights = policy.decoder.to_safetensors_of(precision).map(|bytes| {
                 let digest = sha256(&bytes);
                 (Bytes::from(bytes), digest)
             });
-            (policy, outcome, weights)
-        })
-        .await?;
+            Computed {
+                policy,
+                update: update_number,
+                precision,
+                outcome,
+                weights: weights.map_err(Error::from),
+                seconds: started.elapsed().as_secs_f64(),
+            }
+        })))
+    }
+
+    /// Moves to the version that an update has made.
+    pub(crate) fn end(&mut self, computed: Computed) -> Result<Trained> {
+        let Computed {
+            policy,
+            update,
+            precision,
+            outcome,
+            weights,
+            seconds,
+        } = computed;
         self.policy = Some(policy);
         let outcome = outcome?;
         let (bytes, digest) = weights?;
         (self.fresh, self.weights_sha256) = (Some(bytes), digest);
         self.precision = precision;
         self.deviates = false;
-        self.version = update_number.version_after();
-        Ok(Trained {
-            outcome,
-            seconds: started.elapsed().as_secs_f64(),
-        })
+        self.version = update.version_after();
+        Ok(Trained { outcome, seconds })
+    }
+
+    /// Returns true unless an update is being computed.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.policy.is_some()
     }
 
     fn policy(&self) -> Result<&TrainedPolicy> {
@@ -389,9 +447,15 @@ pub(crate) async fn run_blocking<T: Send + 'static>(
 ) -> Result<T> {
     tokio::task::spawn_blocking(job)
         .await
-        .map_err(|error| Error::Panicked {
+        .map_err(|error| Error::panicked(&error))
+}
+
+impl Error {
+    fn panicked(error: &JoinError) -> Self {
+        Self::Panicked {
             reason: error.to_string(),
-        })
+        }
+    }
 }
 
 /// Reads the model's architecture, which is stored beside version 0.

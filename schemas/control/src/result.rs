@@ -100,7 +100,9 @@ pub struct UpdateResult {
     pub wait_seconds: f64,
     /// Seconds spent computing the update.
     pub update_seconds: f64,
-    /// Seconds spent making plan, weights and result durable.
+    /// Seconds for which nothing was computed because plan or weights were being made durable. Weights
+    /// that were published while the next update was computed do not count, unless that one had to
+    /// wait for them.
     pub record_seconds: f64,
     /// Time at which the update was done, in milliseconds since the epoch.
     pub finished_at_ms: i64,

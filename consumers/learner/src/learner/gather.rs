@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use futures::FutureExt as _;
 use tokio_util::sync::CancellationToken;
 use vintage_control::{CONTROL_FORMAT, KnownVersion, Plan, Rejection, Reuse, UpdateNumber};
 use vintage_grants::Progress;
@@ -38,6 +39,7 @@ impl Learner {
         stop: &CancellationToken,
     ) -> Result<Option<PlannedGroups>> {
         if inputs.leader.is_some() {
+            self.record_last().await?;
             return tokio::select! {
                 () = stop.cancelled() => Ok(None),
                 batch = self.follow(inputs) => batch,
@@ -83,6 +85,12 @@ impl Learner {
             self.report_progress(update, true);
             let mut next = inputs.source.next();
             let incoming = loop {
+                if self.unrecorded.is_some() {
+                    if let Some(incoming) = (&mut next).now_or_never() {
+                        break incoming?;
+                    }
+                    self.record_between().await?;
+                }
                 let after = if self.intake.refusals() == self.announced_refusals {
                     REANNOUNCE_EVERY
                 } else {
@@ -98,7 +106,10 @@ impl Learner {
                 tokio::select! {
                     () = stop.cancelled() => return Ok(None),
                     incoming = &mut next => break incoming?,
-                    () = tokio::time::sleep_until(again) => self.announce().await?,
+                    () = tokio::time::sleep_until(again) => {
+                        let announcement = self.announcement();
+                        self.announce(announcement).await?;
+                    }
                     () = tokio::time::sleep_until(news.unwrap_or(again)), if news.is_some() => {
                         self.report_wait(update);
                     }
@@ -263,6 +274,8 @@ impl Learner {
 
     pub(super) fn drain_refused(&mut self) -> Vec<Rejection> {
         let mut refused = self.intake.drain_refused();
+        // The update's own announcement counts them.
+        self.announced_refusals = 0;
         refused.extend(self.blended.iter_mut().flat_map(Intake::drain_refused));
         refused
     }

@@ -16,6 +16,7 @@ impl Learner {
     pub(super) async fn recover(&mut self, inputs: &mut Inputs) -> Result<()> {
         let from = self.trainer.version();
         self.first_unplanned = self.records.next_plan().await?;
+        self.unplanned = self.first_unplanned;
         self.catch_up(inputs).await?;
         self.restore_window(inputs).await?;
         while let Some(plan) = self.records.plan(self.trainer.next_update()).await? {
@@ -27,8 +28,9 @@ impl Learner {
             Box::pin(self.execute(plan, groups, Occasion::Again)).await?;
         }
         let version = self.trainer.version();
-        self.publish().await?;
-        self.announce().await?;
+        self.publish(None).await?;
+        let announcement = self.announcement();
+        self.announce(announcement).await?;
         self.outlet.report(LearnerEvent::Recovered {
             version,
             rerun: version.0 - from.0,

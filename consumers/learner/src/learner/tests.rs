@@ -22,6 +22,7 @@ use crate::{
 };
 
 mod outside;
+mod overlap;
 mod reuse;
 mod slots;
 mod stops;
