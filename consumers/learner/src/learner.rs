@@ -288,9 +288,8 @@ impl Learner {
         let Some(mut wanted) = self.wanted.clone() else {
             return Ok(true);
         };
-        if !*wanted.borrow_and_update() {
-            self.record_last().await?;
-        }
+        // Who asks for the next update has been told of the one before.
+        self.record_last().await?;
         Ok(tokio::select! {
             () = stop.cancelled() => false,
             wanted = wanted.wait_for(|wanted| *wanted) => wanted.is_ok(),
