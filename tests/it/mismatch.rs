@@ -58,7 +58,7 @@ fn the_engine_of_this_program_reports_what_its_versions_give() -> Result<()> {
 }
 
 /// Tests a producer whose engine never changes its weights, and labels its tokens as if it did,
-/// beside one that does.
+/// beside one that does: its groups are refused, and it ends with the reason.
 #[test]
 fn an_engine_with_stale_weights_is_refused_and_the_other_trains_on() -> Result<()> {
     const UPDATES: u64 = 60;
@@ -86,8 +86,15 @@ fn an_engine_with_stale_weights_is_refused_and_the_other_trains_on() -> Result<(
         said.contains("its groups are refused") || said.contains("groups are refused"),
         "{said}"
     );
-    for producer in [honest, stale] {
-        producer.wait()?.json()?;
+    honest.wait()?.json()?;
+    let refused = stale.wait()?;
+    ensure!(refused.status.code() == Some(2), "{}", refused.stderr);
+    for part in [
+        "the lead learner refuses this producer",
+        "those of version 0",
+        "learner.mismatch.tolerance",
+    ] {
+        ensure!(refused.stderr.contains(part), "{}", refused.stderr);
     }
     interrupt(&archive)?;
     archive.wait()?.json()?;

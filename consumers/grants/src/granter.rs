@@ -94,6 +94,8 @@ pub struct Granter {
     /// Time of the last update, and the mean time of one in milliseconds.
     pace: (Option<Tick>, Option<f64>),
     meaning: Meaning,
+    /// Reasons for which the learner refuses the groups of producers.
+    distrusted: BTreeMap<String, String>,
 }
 
 /// Reason for which a lease ends before its group was seen.
@@ -133,6 +135,7 @@ impl Granter {
             starving_since: None,
             pace: (None, None),
             meaning: Meaning::of_digest(slots_sha256),
+            distrusted: BTreeMap::new(),
         }
     }
 
@@ -193,6 +196,8 @@ impl Granter {
         };
         self.outdo(heartbeat);
         let refused = self.meaning.refusal(heartbeat);
+        let distrusted = self.distrusted.get(&heartbeat.producer);
+        let refused = distrusted.cloned().or(refused);
         self.holders.change(&heartbeat.producer, |holder| {
             holder.changed |= refused != holder.refused;
             holder.refused = refused;
@@ -232,6 +237,16 @@ impl Granter {
         } else {
             self.slots.mark(slot, batch);
         }
+    }
+
+    /// Refuses a producer whose groups the learner refuses, whatever they are: it gets no more leases,
+    /// and the reason.
+    pub fn refuse(&mut self, producer: &str, reason: String) {
+        self.holders.change(producer, |holder| {
+            holder.refused = Some(reason.clone());
+            holder.changed = true;
+        });
+        self.distrusted.insert(producer.to_owned(), reason);
     }
 
     /// Notes how far the learner is.

@@ -77,6 +77,9 @@ pub struct LearnerProgress {
     /// Granted slots whose groups were read since the last report, each with the update that its
     /// group is for.
     pub seen: Vec<(SlotNumber, Option<UpdateNumber>)>,
+    /// Producers all of whose groups are refused since the last report, each with the reason and what
+    /// to do.
+    pub distrusted: Vec<(String, String)>,
     /// State of training.
     pub progress: Progress,
 }

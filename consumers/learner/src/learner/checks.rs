@@ -25,6 +25,8 @@ pub(super) struct EngineChecks {
     /// Producer process that is being checked.
     running: Option<(String, JoinHandle<Result<Checked>>)>,
     found: Vec<EngineMismatch>,
+    /// Producer processes that were refused since the last report to the granter, with the reason.
+    distrusted: Vec<(String, String)>,
 }
 
 /// Result of a check of one producer's engine.
@@ -40,6 +42,11 @@ impl EngineChecks {
     /// Removes and returns what was found since the last update.
     pub(super) fn take_found(&mut self) -> Vec<EngineMismatch> {
         std::mem::take(&mut self.found)
+    }
+
+    /// Removes and returns the producers that were refused since the last report, with the reason.
+    pub(super) fn take_distrusted(&mut self) -> Vec<(String, String)> {
+        std::mem::take(&mut self.distrusted)
     }
 
     fn is_due(&self, producer: &str, update: UpdateNumber) -> bool {
@@ -147,11 +154,14 @@ impl Learner {
                     self.note_mismatch(&producer, mismatch);
                 }
                 if let Some(fault) = fault {
+                    let advice = "repair and restart it, or raise learner.mismatch.tolerance if such \
+                                  a difference is expected";
                     tracing::error!(
                         producer,
-                        "{fault}; the producer's groups are refused; repair and restart it, or \
-                         raise learner.mismatch.tolerance if such a difference is expected"
+                        "{fault}; the producer's groups are refused; {advice}"
                     );
+                    let reason = format!("{fault}; {advice}");
+                    self.checks.distrusted.push((producer.clone(), reason));
                     self.intake.distrust(&producer, fault);
                 }
             }

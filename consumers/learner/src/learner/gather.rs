@@ -187,6 +187,7 @@ impl Learner {
     pub(super) fn report_progress(&mut self, next_update: UpdateNumber, starving: bool) {
         self.outlet.report_progress(LearnerProgress {
             seen: self.intake.take_seen_slots(),
+            distrusted: self.checks.take_distrusted(),
             progress: Progress {
                 announced: self.published.0,
                 next_update,

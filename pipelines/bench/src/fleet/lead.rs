@@ -217,6 +217,7 @@ impl Lead {
         }
         self.progress.push(LearnerProgress {
             seen: self.intake.take_seen_slots(),
+            distrusted: Vec::new(),
             progress: Progress {
                 announced: self.announced,
                 next_update,

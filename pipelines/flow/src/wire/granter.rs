@@ -255,6 +255,9 @@ impl Service {
             self.granter
                 .seen(now, slot, sampled_for.map_or(-1, UpdateNumber::to_batch));
         }
+        for (producer, reason) in report.distrusted {
+            self.granter.refuse(&producer, reason);
+        }
         self.granter.advance(now, report.progress);
         self.ready = true;
     }
