@@ -1,0 +1,123 @@
+"""TRL's GRPO trainer on recorded rollouts: what it gets, what its ratio is, and where it goes on."""
+
+from __future__ import annotations
+
+import json
+import math
+import pathlib
+import tempfile
+import unittest
+from typing import Any
+
+import pyarrow as pa
+import torch
+from trl import GRPOConfig
+
+import vintage
+from small import ran
+from vintage.trl import GRPOTrainer, Recorded
+from vintage.trl.trainer import _tokenizer
+
+
+class Recording(unittest.TestCase):
+    place: tempfile.TemporaryDirectory
+    run_folder: pathlib.Path
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        torch.set_num_threads(1)
+        cls.place = tempfile.TemporaryDirectory()
+        cls.run_folder = ran(pathlib.Path(cls.place.name), warm_start__steps=120, learner__optimizer__lr=0.003)
+
+    @classmethod
+    def tearDownClass(cls) -> None:
+        cls.place.cleanup()
+
+    def trainer(self, recorded: Recorded, **more: Any) -> GRPOTrainer:
+        model = self.run_folder / "weights/lead/0"
+        given = {
+            "output_dir": f"{self.place.name}/trl",
+            "use_cpu": True,
+            "bf16": False,
+            "num_generations": 4,
+            "per_device_train_batch_size": 4,
+            "gradient_accumulation_steps": 2,
+            "save_strategy": "no",
+            "report_to": [],
+            "disable_tqdm": True,
+            **more,
+        }
+        tokenizer = _tokenizer(str(model), json.loads((model / "config.json").read_text()))
+        return GRPOTrainer(str(model), recorded, args=GRPOConfig(**given), processing_class=tokenizer)
+
+    def test_it_trains_what_the_log_holds_each_group_once_and_resumes(self) -> None:
+        rows = pa.Table.from_batches(list(vintage.read(self.run_folder))).to_pylist()
+        logged = {(row["group_id"].hex(), row["sample_index"]): row for row in rows}
+        seen: list[tuple[str, int]] = []
+
+        class Watched(Recorded):
+            def __call__(self, prompts: Any, trainer: Any) -> Any:
+                found = super().__call__(prompts, trainer)
+                for place, group in enumerate(prompts):
+                    row = logged[group, place % 4]
+                    seen.append((group, place % 4))
+                    assert found["prompt_ids"][place] == row["prompt_tokens"]
+                    assert found["completion_ids"][place] == row["completion_tokens"]
+                    assert found["logprobs"][place] == row["behavior_logprobs"]
+                    assert found["recorded_reward"][place] == row["reward"]
+                return found
+
+        trainer = self.trainer(Watched(self.run_folder), num_train_epochs=1, save_strategy="steps", save_steps=3)
+        trainer.train()
+        self.assertEqual(sorted(seen), sorted(logged))
+        losses = [entry["grad_norm"] for entry in trainer.state.log_history if "grad_norm" in entry]
+        self.assertTrue(any(norm > 0 for norm in losses), trainer.state.log_history)
+        whole, seen[:] = list(seen), []
+        checkpoint = f"{self.place.name}/trl/checkpoint-3"
+        again = self.trainer(Watched(self.run_folder), num_train_epochs=1)
+        again.train(resume_from_checkpoint=checkpoint)
+        self.assertEqual(seen, whole[3 * 8 :])
+        for one, other in zip(trainer.model.parameters(), again.model.parameters()):
+            torch.testing.assert_close(one, other)
+
+    def test_the_ratio_is_to_the_policy_that_sampled(self) -> None:
+        """With weights that are not those that sampled, the first step's ratio is not 1."""
+        recorded = Recorded(self.run_folder, where={"version": (1, None)})
+        trainer = self.trainer(recorded, max_steps=1, learning_rate=0.0)
+        found: list[Any] = []
+        loss = trainer._compute_loss
+
+        def kept(model: Any, inputs: Any) -> Any:
+            found.append(inputs)
+            return loss(model, inputs)
+
+        trainer._compute_loss = kept
+        trainer.train()
+        self.assertEqual(len(found), 2)
+        for inputs in found:
+            old, mask = inputs["old_per_token_logps"], inputs["completion_mask"].bool()
+            ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
+            attention = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
+            with torch.no_grad():
+                logits = trainer.model(input_ids=ids, attention_mask=attention).logits[:, :-1]
+            own = torch.log_softmax(logits, -1).gather(-1, ids[:, 1:, None]).squeeze(-1)[:, -old.shape[1] :]
+            self.assertGreater(float((own - old)[mask].abs().max()), 1e-4)
+            self.assertTrue(math.isfinite(float(old[mask].sum())))
+
+    def test_what_does_not_fit_is_refused(self) -> None:
+        recorded = Recorded(self.run_folder)
+        for more, text in [
+            ({"temperature": 0.7}, "was sampled at a temperature of 1.0, and TRL's is 0.7"),
+            ({"num_generations": 2}, "has 4 rollouts, and num_generations is 2"),
+        ]:
+            with self.assertRaises(vintage.UsageError) as raised:
+                self.trainer(recorded, max_steps=1, **more).train()
+            self.assertIn(text, str(raised.exception))
+        trainer = self.trainer(recorded, max_steps=1)
+        with self.assertRaises(vintage.UsageError) as raised:
+            recorded(["0="] * 4, trainer)
+        self.assertIn("is no group of the archive", str(raised.exception))
+
+
+if __name__ == "__main__":
+    unittest.main()
