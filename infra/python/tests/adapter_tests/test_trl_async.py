@@ -103,7 +103,7 @@ class Training(unittest.TestCase):
             self.assertIn("has 16 rows, and gradient_accumulation_steps is 17", str(raised.exception))
         with vintage.Learner(run, settings=settings(self.folder, algorithm="grpo")) as learner:
             worker = Worker(learner)
-            rows = [worker.get() for _ in range(worker.rows)]
+            rows = [worker.get() for _ in range(worker.rows_left())]
             self.assertEqual(len(rows), 16)
             self.assertRaises(queue.Empty, worker.get, 0.1)
             self.assertRaises(vintage.UsageError, worker.check_health, 1.0)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import shutil
+import socket
+import subprocess
+import sys
 import tempfile
 import unittest
 from typing import Any
@@ -105,6 +109,37 @@ class Recording(unittest.TestCase):
             own = torch.log_softmax(logits, -1).gather(-1, ids[:, 1:, None]).squeeze(-1)[:, -old.shape[1] :]
             self.assertGreater(float((own - old)[mask].abs().max()), 1e-4)
             torch.testing.assert_close(old[mask], inputs["sampling_per_token_logps"][mask])
+
+    def test_two_ranks_share_groups_and_miss_no_rollout(self) -> None:
+        rows = pa.Table.from_batches(list(vintage.read(self.run_folder))).to_pylist()
+        out = pathlib.Path(self.place.name) / "ranks"
+        out.mkdir()
+        script = pathlib.Path(__file__).with_name("recorded_me.py")
+        model = self.run_folder / "weights/lead/0"
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        ranks = []
+        for rank in range(2):
+            world = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_PORT": port}
+            world |= {"MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": 1}
+            environment = {**os.environ, **{name: str(value) for name, value in world.items()}}
+            command = [sys.executable, str(script), str(self.run_folder), str(model), str(out)]
+            ranks.append(
+                subprocess.Popen(
+                    command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment
+                )
+            )
+        for process in ranks:
+            self.addCleanup(process.kill)
+        for process in ranks:
+            _, stderr = process.communicate(timeout=120)
+            self.assertEqual(process.returncode, 0, stderr)
+        found = [json.loads((out / f"{rank}.json").read_text()) for rank in range(2)]
+        self.assertEqual(len(found[0]), len(found[1]))
+        given = [(group, prompt, completion) for rank in found for group, prompt, completion in rank]
+        wanted = [(row["group_id"].hex(), row["prompt_tokens"], row["completion_tokens"]) for row in rows]
+        self.assertEqual(sorted(given), sorted(wanted))
 
     def test_what_does_not_fit_is_refused(self) -> None:
         recorded = Recorded(self.run_folder)

@@ -48,9 +48,7 @@ class Recording(unittest.TestCase):
         )
         tokenizer.save_pretrained(cls.model)
         # Logical cores: the controller, two storage units and the agent loop take one each.
-        ray.init(
-            num_cpus=4, include_dashboard=False, _node_ip_address="127.0.0.1", log_to_driver=False, logging_level="error"
-        )
+        ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="error")
         tq.init()
 
     @classmethod

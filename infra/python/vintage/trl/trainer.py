@@ -67,8 +67,11 @@ class AsyncGRPOTrainer(_AsyncGRPOTrainer):
             rollout_worker=worker,
             weight_transfer=worker,
         )
-        if self.accelerator.num_processes > 1:
-            raise UsageError("vintage.trl.AsyncGRPOTrainer computes in one process")
+        if self.accelerator.num_processes > 1 or self.args.n_gpu > 1:
+            raise UsageError(
+                "vintage.trl.AsyncGRPOTrainer computes in one process, on one device: choose one with "
+                "CUDA_VISIBLE_DEVICES"
+            )
         self.worker = worker
         self._places: list[list[int]] = []
         self._outputs: Any = None
@@ -123,7 +126,8 @@ class AsyncGRPOTrainer(_AsyncGRPOTrainer):
         return norm
 
     def _keep(self, module: Any, given: Any, output: Any) -> None:
-        self._outputs = (output.log_probs.detach(), output.entropy.detach())
+        if getattr(output, "log_probs", None) is not None:
+            self._outputs = (output.log_probs.detach(), output.entropy.detach())
 
 
 class _Steps:
@@ -138,7 +142,7 @@ class _Steps:
         worker, pieces = self._trainer.worker, self._trainer.args.gradient_accumulation_steps
         samples = iter(self._samples)
         tree: Any = TreeRow
-        while (rows := worker.rows) > 0:
+        while (rows := worker.rows_left()) > 0:
             update = worker.update
             assert update is not None
             if rows < pieces:

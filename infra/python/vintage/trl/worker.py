@@ -47,15 +47,15 @@ class Worker:
             self._scored, self._loss, self._norm = [], 0.0, None
         return self.update
 
-    @property
-    def rows(self) -> int:
-        """Rows of the open update that :meth:`get` has not given yet."""
+    def rows_left(self) -> int:
+        """Rows of the open update that :meth:`get` has not given yet; waits for a plan if none is open.
+        0 after the last update."""
         if self.advance() is None:
             return 0
         return len(self._opened()) - self._given
 
     def get(self, timeout: float | None = None) -> RolloutSample:
-        """Next row of the open update. Raises :class:`queue.Empty` when it has no more."""
+        """Next row of the open update. Raises :class:`queue.Empty` at once when it has no more."""
         if self.advance() is None or self._given == len(self._opened()):
             raise queue.Empty
         self._given += 1
@@ -105,7 +105,7 @@ class Worker:
             return
         logprobs, entropy = self._in_order(update)
         weighed = update.weigh(logprobs, entropy=entropy)
-        if abs(self._loss - weighed.value) > 1e-4 + 1e-3 * abs(weighed.value):
+        if abs(self._loss - weighed.value) > 1e-5 + 1e-3 * abs(weighed.value):
             raise UsageError(
                 f"TRL's loss of update {update.number} is {self._loss}, and the run's rule gives "
                 f"{weighed.value}: nothing was recorded"
