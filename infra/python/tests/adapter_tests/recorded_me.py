@@ -15,7 +15,6 @@ import torch
 from trl import GRPOConfig
 
 from vintage.trl import GRPOTrainer, Recorded
-from vintage.trl.trainer import _tokenizer
 
 
 class Watched(Recorded):
@@ -45,8 +44,7 @@ def main() -> None:
         report_to=[],
         disable_tqdm=True,
     )
-    config = json.loads(pathlib.Path(model, "config.json").read_text())
-    GRPOTrainer(model, recorded, args=args, processing_class=_tokenizer(model, config)).train()
+    GRPOTrainer(model, recorded, args=args).train()
     pathlib.Path(out, f"{os.environ['RANK']}.json").write_text(json.dumps(recorded.seen))
 
 

@@ -20,7 +20,6 @@ from trl import GRPOConfig
 import vintage
 from small import ran
 from vintage.trl import GRPOTrainer, Recorded
-from vintage.trl.trainer import _tokenizer
 
 
 class Recording(unittest.TestCase):
@@ -55,8 +54,7 @@ class Recording(unittest.TestCase):
             "logging_steps": 1,
             **more,
         }
-        tokenizer = _tokenizer(str(model), json.loads((model / "config.json").read_text()))
-        return GRPOTrainer(str(model), recorded, args=GRPOConfig(**given), processing_class=tokenizer)
+        return GRPOTrainer(str(model), recorded, args=GRPOConfig(**given))
 
     def test_it_trains_what_the_log_holds_each_group_once_and_resumes(self) -> None:
         rows = pa.Table.from_batches(list(vintage.read(self.run_folder))).to_pylist()

@@ -12,6 +12,7 @@ from trl.trainer.grpo_trainer import GRPOTrainer as _GRPOTrainer
 
 from .._native import UsageError
 from ..rollouts import Rollouts
+from .tokenizer import load_tokenizer
 
 
 class Recorded:
@@ -87,6 +88,8 @@ class GRPOTrainer(_GRPOTrainer):
     """
 
     def __init__(self, model: Any, recorded: Recorded, reward_funcs: Any = None, **more: Any) -> None:
+        if "processing_class" not in more and isinstance(model, str) and os.path.isdir(model):
+            more["processing_class"] = load_tokenizer(model)
         rewards: Any = recorded.reward if reward_funcs is None else reward_funcs
         super().__init__(
             model,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import datasets
 import numpy as np
-from transformers import AutoTokenizer, TrainerCallback
+from transformers import TrainerCallback
 from trl.experimental.async_grpo.async_grpo_config import AsyncGRPOConfig
 from trl.experimental.async_grpo.async_grpo_trainer import AsyncGRPOTrainer as _AsyncGRPOTrainer
 from trl.experimental.async_grpo.packing import TreeRow
@@ -17,6 +17,7 @@ from trl.experimental.async_grpo.packing import TreeRow
 from .._native import UsageError
 from ..learner import Learner, Update
 from ..torch import adamw
+from .tokenizer import load_tokenizer
 from .worker import Worker, host
 
 #: No row of a plan is dropped: the learner bounded its staleness when it planned it.
@@ -62,7 +63,7 @@ class AsyncGRPOTrainer(_AsyncGRPOTrainer):
             model=folder,
             args=args,
             train_dataset=datasets.Dataset.from_dict({"prompt": [""]}),
-            processing_class=processing_class or _tokenizer(folder, learner.model_config),
+            processing_class=processing_class or load_tokenizer(folder),
             callbacks=list(callbacks),
             rollout_worker=worker,
             weight_transfer=worker,
@@ -199,13 +200,3 @@ def _take_settings(args: AsyncGRPOConfig, update: Update, steps: int) -> None:
     args.token_budget = 0
     if args.max_steps <= 0:
         args.max_steps = steps - update.number
-
-
-def _tokenizer(folder: str, config: Mapping[str, Any]) -> Any:
-    """Tokenizer of the run, with the ends of text of its model."""
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    if tokenizer.eos_token is None:
-        ends = config.get("eos_token_id")
-        ends = ends if isinstance(ends, list) else [ends]
-        tokenizer.eos_token = tokenizer.convert_ids_to_tokens(ends[0])
-    return tokenizer
