@@ -110,7 +110,7 @@ class RecordedLoop(AgentLoopBase):
                 f"group {group} was sampled at a temperature of {item['temperature']}, and verl's is "
                 f"{temperature}: the log-probs are not comparable"
             )
-        versions = item["versions"][item["loss_mask"]]
+        versions = item["versions"][item["loss_mask"]].tolist() or [0]
         return AgentLoopOutput(
             prompt_ids=item["input_ids"][:start].tolist(),
             response_ids=item["input_ids"][start:].tolist(),
@@ -124,8 +124,8 @@ class RecordedLoop(AgentLoopBase):
                 "turn_scores": [],
                 "tool_rewards": [],
                 "reward_extra_info": {},
-                "min_global_steps": int(versions.min(initial=versions.max(initial=0))),
-                "max_global_steps": int(versions.max(initial=0)),
+                "min_global_steps": min(versions),
+                "max_global_steps": max(versions),
             },
         )
 

@@ -116,6 +116,9 @@ class Training(unittest.TestCase):
             with self.assertRaises(vintage.UsageError) as raised:
                 trainer.train()
             self.assertIn("and the run's rule gives", str(raised.exception))
+            with self.assertRaises(vintage.UsageError) as raised:
+                trainer.train()
+            self.assertIn("was begun and not recorded", str(raised.exception))
         self.assertFalse(list((run / "results").rglob("*.json")))
         with vintage.Learner(run, settings=settings(self.folder, algorithm="grpo")) as learner:
             AsyncGRPOTrainer(learner, trl_on_cpu.arguments()).train()

@@ -143,14 +143,18 @@ class _Steps:
         worker, pieces = self._trainer.worker, self._trainer.args.gradient_accumulation_steps
         samples = iter(self._samples)
         tree: Any = TreeRow
-        while (rows := worker.rows_left()) > 0:
-            update = worker.update
-            assert update is not None
+        while (update := worker.advance()) is not None:
+            _check_fit(self._trainer.args, update)
+            rows = worker.rows_left()
+            if rows < len(update.batch):
+                raise UsageError(
+                    f"update {update.number} was begun and not recorded: close the learner, and open it again"
+                )
             if rows < pieces:
                 raise UsageError(
                     f"update {update.number} has {rows} rows, and gradient_accumulation_steps is {pieces}"
                 )
-            trained = int(host(update.batch.loss_mask).sum())
+            trained = max(int(host(update.batch.loss_mask).sum()), 1)
             bounds = np.linspace(0, rows, pieces + 1).astype(int)
             for count in np.diff(bounds):
                 row = tree()
@@ -183,14 +187,8 @@ def _take_settings(args: AsyncGRPOConfig, update: Update, steps: int) -> None:
             f"the run's rule is {rule['name']}, and TRL's loss is that of algorithm = \"grpo\" or "
             '"none": set it, or compute updates with update.train()'
         )
-    temperatures = np.unique(host(update.batch.temperature))
-    if len(temperatures) != 1:
-        raise UsageError(
-            f"rows were sampled at the temperatures {temperatures.tolist()}, and TRL takes one"
-        )
-    args.epsilon = float(rule["clip_eps"]) if rule["name"] == "grpo" else float(_NEVER)
+    args.epsilon, args.temperature = _epsilon(update), _temperature(update)
     args.epsilon_high = None
-    args.temperature = float(temperatures[0])
     args.max_grad_norm = float(optimizer["grad_clip"])
     args.learning_rate = float(optimizer["lr"])
     args.weight_decay = float(optimizer["weight_decay"])
@@ -200,3 +198,30 @@ def _take_settings(args: AsyncGRPOConfig, update: Update, steps: int) -> None:
     args.token_budget = 0
     if args.max_steps <= 0:
         args.max_steps = steps - update.number
+
+
+def _check_fit(args: AsyncGRPOConfig, update: Update) -> None:
+    """Compares a plan with what TRL was made with, from the first."""
+    found = {"epsilon": _epsilon(update), "temperature": _temperature(update)}
+    for name, value in found.items():
+        if getattr(args, name) != value:
+            raise UsageError(
+                f"update {update.number} has {name} {value}, and TRL has {getattr(args, name)}: make the "
+                "trainer again"
+            )
+
+
+def _epsilon(update: Update) -> float:
+    """TRL's clip; wider than any ratio for a rule without one."""
+    rule = update.algorithm
+    return float(rule["clip_eps"]) if rule["name"] == "grpo" else float(_NEVER)
+
+
+def _temperature(update: Update) -> float:
+    temperatures = np.unique(host(update.batch.temperature))
+    if len(temperatures) != 1:
+        raise UsageError(
+            f"rows of update {update.number} were sampled at the temperatures {temperatures.tolist()}, and "
+            "TRL takes one"
+        )
+    return float(temperatures[0])

@@ -105,7 +105,7 @@ class Worker:
             return
         logprobs, entropy = self._in_order(update)
         weighed = update.weigh(logprobs, entropy=entropy)
-        if abs(self._loss - weighed.value) > 1e-5 + 1e-3 * abs(weighed.value):
+        if not abs(self._loss - weighed.value) <= 1e-5 + 1e-3 * abs(weighed.value):  # NaN too
             raise UsageError(
                 f"TRL's loss of update {update.number} is {self._loss}, and the run's rule gives "
                 f"{weighed.value}: nothing was recorded"
