@@ -17,6 +17,8 @@ import vintage
 
 #: Ids of the model that is only there to be named: no rollout is sampled from it.
 VOCABULARY = 32_768
+#: What a consumer reads: ids, log-probs and versions.
+COLUMNS = ["group_id", "prompt_tokens", "completion_tokens", "behavior_logprobs", "policy_spans"]
 
 
 def program() -> str:
@@ -137,7 +139,7 @@ class Cluster:
     def get(self) -> tuple[int, int]:
         """Reads the log from its beginning; groups and tokens that came."""
         groups, tokens = set(), 0
-        for batch in vintage.read(self.topic, columns=["group_id", "completion_tokens", "behavior_logprobs"]):
+        for batch in vintage.read(self.topic, columns=COLUMNS):
             groups.update(batch["group_id"].to_pylist())
             column = batch["completion_tokens"]
             assert isinstance(column, pa.ListArray)

@@ -288,6 +288,8 @@ def main() -> None:
     parser.add_argument("--only", choices=["log", "transfer", "queue"], help="one store alone")
     parser.add_argument("--output", choices=["text", "json"], default="text")
     chosen = parser.parse_args()
+    if chosen.rounds < 2 or chosen.groups < 8 or chosen.groups % 8:
+        parser.error("--rounds is 2 or more, and --groups a multiple of 8")
     made = groups(chosen.groups, VOCABULARY)
     folder = pathlib.Path(tempfile.mkdtemp(prefix="vintage-stores-"))
     try:

@@ -200,7 +200,7 @@ def _take_settings(args: AsyncGRPOConfig, update: Update, steps: int) -> None:
         args.max_steps = steps - update.number
 
 
-def _check_fit(args: AsyncGRPOConfig, update: Update) -> None:
+def _check_fit(args: Any, update: Update) -> None:
     """Compares a plan with what TRL was made with, from the first."""
     found = {"epsilon": _epsilon(update), "temperature": _temperature(update)}
     for name, value in found.items():
