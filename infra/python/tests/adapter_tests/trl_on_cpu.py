@@ -15,6 +15,9 @@ from transformers.masking_utils import AttentionMaskInterface
 from trl.experimental.async_grpo import AsyncGRPOConfig, async_grpo_trainer
 from trl.experimental.async_grpo.packing import TREE_ATTENTION
 
+#: Folders of trainers; they go with the process.
+PLACES: list[tempfile.TemporaryDirectory[str]] = []
+
 
 def attention(
     module: Any,
@@ -62,8 +65,9 @@ def install() -> None:
 
 def arguments(**more: Any) -> AsyncGRPOConfig:
     """Arguments of a trainer on a CPU that writes nothing but into a temporary folder."""
+    PLACES.append(tempfile.TemporaryDirectory(prefix="vintage-trl-"))
     given = {
-        "output_dir": tempfile.mkdtemp(prefix="vintage-trl-"),
+        "output_dir": PLACES[-1].name,
         "use_cpu": True,
         "bf16": False,
         "gradient_accumulation_steps": 2,
