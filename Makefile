@@ -9,9 +9,12 @@
 # make wheel  the Python package, into target/wheels
 # make dist   the program for people without Rust, as an archive in target/dist
 # make check-python  the Python package with PyTorch: rules, training, kills; TORCH_PYTHON has torch, torchdata and pyarrow
-# All but the last install what a fresh Debian 12 or Ubuntu lacks, and say so: infra/setup.sh.
+# make check-adapters  TRL, verl and Hugging Face's Trainer over a run, on a CPU; installs 6 GB into target/python-adapters
+# make bench-stores  the same rollouts through the log, TransferQueue and a queue of Ray: speed, and what kills leave
+# All but check-python install what a fresh Debian 12 or Ubuntu lacks, and say so: infra/setup.sh.
 
-.PHONY: run test faulty chaos lint build fuzz wheel dist check-transformers check-peft check-vllm check-sglang check-python
+.PHONY: run test faulty chaos lint build fuzz wheel dist check-transformers check-peft check-vllm check-sglang check-python \
+  check-adapters bench-stores
 .DEFAULT_GOAL := build
 
 # One job may take long to print its first line on two cores; cargo shows its own progress.
@@ -70,6 +73,25 @@ check-python: build wheel
 	$(WHEEL_VENV)/bin/python -m zipfile -e target/wheels/vintage-*.whl target/wheel
 	PYTHONPATH=target/wheel:infra/python/tests $(TORCH_PYTHON) -m unittest discover -v -s infra/python/tests
 	PYTHONPATH=target/wheel:infra/python/tests $(TORCH_PYTHON) -m unittest discover -v -s infra/python/tests/torch_tests
+
+# ADAPTERS_VENV=DIR takes an installation that is there already.
+ADAPTERS_VENV ?= target/python-adapters
+# Ray listens on every interface: in a network of its own there is loopback alone.
+ALONE = RAY_USAGE_STATS_ENABLED=0 RAY_AUTH_MODE=disabled \
+  unshare --map-root-user --net sh -c 'ip link set lo up && exec "$$@"' alone
+check-adapters: build wheel
+	@infra/python/adapters.sh $(ADAPTERS_VENV)
+	rm -rf target/wheel
+	$(WHEEL_VENV)/bin/python -m zipfile -e target/wheels/vintage-*.whl target/wheel
+	PYTHONPATH=target/wheel:infra/python/tests $(ALONE) $(ADAPTERS_VENV)/bin/python -W ignore -m unittest discover -v \
+	  -s infra/python/tests/adapter_tests
+
+# ARGS="--groups 64 --rounds 6" is passed on. A Kafka broker is started and ended: make test has installed what it needs.
+bench-stores: build wheel
+	@infra/python/adapters.sh $(ADAPTERS_VENV)
+	rm -rf target/wheel
+	$(WHEEL_VENV)/bin/python -m zipfile -e target/wheels/vintage-*.whl target/wheel
+	PYTHONPATH=target/wheel $(ALONE) $(ADAPTERS_VENV)/bin/python -W ignore infra/python/bench/stores.py $(ARGS)
 
 PEFT_PYTHON ?= python3
 check-peft: build
