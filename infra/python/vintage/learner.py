@@ -84,12 +84,13 @@ class Learner:
         self._config: str | None = None
         self._outcome: str | None = None
 
-        def opened() -> str | None:
-            self._opened = _native.Learner(self.run, **arguments)
-            return self._native.model_config() if self._ranks.size > 1 else None
-
         try:
-            self._config = self._ranks.first(opened)
+            with self._ranks.first() as answer:
+                if self._ranks.rank == 0:
+                    self._opened = _native.Learner(self.run, **arguments)
+                    if self._ranks.size > 1:
+                        answer.value = self._opened.model_config()
+            self._config = answer.value
         except BaseException:
             self.close()
             raise
@@ -108,9 +109,13 @@ class Learner:
     def __iter__(self) -> Iterator[Update]:
         while True:
             self._ranks.together("the next update", lambda: None)
-            handed = self._ranks.first(self._next)
+            with self._ranks.first() as answer:
+                if self._ranks.rank == 0:
+                    found = self._native.next()
+                    outcome = self._native.outcome() if found is None else None
+                    answer.value = (found and all_taken(found), outcome)
+            handed, self._outcome = answer.value
             if handed is None:
-                self._outcome = self._ranks.first(lambda: self._native.outcome())
                 return
             update = Update(self, handed)
             update._agree()
@@ -185,22 +190,17 @@ class Learner:
         assert self._opened is not None
         return self._opened
 
-    def _next(self) -> dict[str, Any] | None:
-        handed = self._native.next()
-        return None if handed is None else all_taken(handed)
-
     def _state(
         self, shapes: Mapping[str, tuple[int, ...]], device: Any
     ) -> tuple[Iterator[Entry], int]:
         """Parameters and moments of rank 0, on all ranks one after the other, and the number of steps."""
         arrays: list[dict[str, Any]] = []
-
-        def asked() -> tuple[int, set[str]]:
-            *handed, steps = self._native.state()
-            arrays.extend(all_taken(part) for part in handed)
-            return steps, set(arrays[1])
-
-        steps, with_moments = self._ranks.first(asked)
+        with self._ranks.first() as answer:
+            if self._ranks.rank == 0:
+                *found, steps = self._native.state()
+                arrays = [all_taken(part) for part in found]
+                answer.value = steps, set(arrays[1])
+        steps, with_moments = answer.value
 
         def entries() -> Iterator[Entry]:
             for name, shape in sorted(shapes.items()):

@@ -27,15 +27,22 @@ _FOREVER = timedelta(days=3650)
 _TICK = timedelta(milliseconds=50)
 
 
+class Answer:
+    """What rank 0 found."""
+
+    value: Any = None
+
+
 class Alone:
     """The only process of a learner."""
 
     rank = 0
     size = 1
 
-    def first(self, make: Callable[[], T]) -> T:
-        """What ``make`` returns or raises on rank 0, on all ranks."""
-        return make()
+    @contextmanager
+    def first(self) -> Iterator[Answer]:
+        """Answer that rank 0 gives inside, on all ranks afterwards; or the exception that it raises."""
+        yield Answer()
 
     def together(self, what: str, work: Callable[[], T]) -> list[T]:
         """What ``work`` returns on each rank. If it raises on one, it does on all; so it does if the
@@ -89,16 +96,25 @@ class Ranks(Alone):
         lengthen = lengthen or self._dist.distributed_c10d._set_pg_timeout
         lengthen(_FOREVER, self._host)
 
-    def first(self, make: Callable[[], T]) -> T:
+    @contextmanager
+    def first(self) -> Iterator[Answer]:
+        answer = Answer()
         if self.rank > 0:
-            value, error = self._receive()
-            if error is not None:
-                raise _noted(error, 0)
-            return value  # type: ignore[no-any-return]
-        value, error = self._tried(make)
+            yield answer
+            answer.value, theirs = self._receive()
+            if theirs is not None:
+                raise _noted(theirs, 0)
+            return
+        error = None
+        try:
+            yield answer
+        except Exception as found:
+            error = found
+        except BaseException:  # ^C: the others hear that this rank has gone
+            self.close()
+            raise
         with _preferred(error):
-            self._send((value, _portable(error)))
-        return value  # type: ignore[return-value]
+            self._send((answer.value, _portable(error)))
 
     def together(self, what: str, work: Callable[[], T]) -> list[T]:
         value, error = self._tried(work)
@@ -210,8 +226,10 @@ class Ranks(Alone):
                 "another rank has gone: nothing is recorded of an update that was not committed; "
                 "start all ranks again, and they go on with it"
             ) from error
-        except BaseException:  # the others must not wait for what this rank will not do
-            self.close()
+        except BaseException:
+            # The collective goes on in a thread of gloo, which freeing the group would wait for: the
+            # others hear that this rank has gone when its process ends.
+            self._host = None
             raise
 
     def _tried(self, work: Callable[[], T]) -> tuple[T | None, Exception | None]:

@@ -140,16 +140,18 @@ class Update:
         else:
             columns = [np.asarray(column) for column in columns]
             _check_logprobs(float(np.max(new, initial=0.0)))
-            answer = weigh_arrays(new, *columns, **arguments)
-            mask, weights, loss = answer["mask"], answer["weights"], answer["loss"]
+            arrays = weigh_arrays(new, *columns, **arguments)
+            mask, weights, loss = arrays["mask"], arrays["weights"], arrays["loss"]
             value = float(loss)
-            statistics = {name: answer[name] for name in STATISTICS}
+            statistics = {name: arrays[name] for name in STATISTICS}
         spread = 0.0
         if "entropy" in whole:
             trained = whole["entropy"][columns[2]]
             spread = float(trained.mean()) if len(trained) else 0.0
         # Sums may be rounded otherwise on another device: the numbers of all are rank 0's.
-        value, self._entropy, statistics = self._ranks.first(lambda: (value, spread, statistics))
+        with self._ranks.first() as answer:
+            answer.value = value, spread, statistics
+        value, self._entropy, statistics = answer.value
         # Averaged over the ranks, gradients are those of the whole batch.
         mask, weights = self._portion.own(mask), self._portion.own(weights) * self._ranks.size
         if is_tensor:
@@ -262,12 +264,14 @@ class Update:
             "weigh_seconds": 0.0,
         }
         parameters, first, second = [self._arrays(part) for part in given]
-        text = ranks.first(
-            lambda: learner._native.commit(self.number, parameters, first, second, numbers)
-        )
+        with ranks.first() as answer:
+            if ranks.rank == 0:
+                answer.value = learner._native.commit(
+                    self.number, parameters, first, second, numbers
+                )
         if self._is_others(model):
             learner._is_loaded = False
-        result: dict[str, Any] = json.loads(text)
+        result: dict[str, Any] = json.loads(answer.value)
         return result
 
     def _norm(self, given: Any | None) -> float:

@@ -9,7 +9,6 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -39,6 +38,10 @@ class Job:
     oddity: tuple[int, str] | None = None
     #: Folder for what each rank saw of each update.
     notes: pathlib.Path | None = None
+    #: Whether train() makes the passes.
+    trains: bool = False
+    #: Number of updates after which the loop is left.
+    most: int = 1000
     #: Ranks of the default group that train, if not all do.
     members: list[int] | None = None
 
@@ -101,10 +104,10 @@ class Rank:
                 self.at("gathering")
             return put_together(tensor)
 
-        def noticed(make: Callable[[], Any]) -> Any:
+        def noticed() -> Any:
             if self.is_committing:
                 self.at("recording")
-            return first(make)
+            return first()
 
         state.put_together = counted
         learner._ranks.first = noticed
@@ -131,6 +134,8 @@ class Rank:
                     result = self.one(learner, model, update)
                 self.at("committed")
                 self.said.send(("result", update.number, result))
+                if update.number + 1 == self.job.most:
+                    break
         self.said.send(("summary", learner.summary))
 
     def one(
@@ -144,6 +149,23 @@ class Rank:
             scored[0] = (scored[0][0][1:], scored[0][1])
         if self.is_odd("wait"):
             time.sleep(600)
+        if self.job.trains:
+            weighed = update.train()
+        else:
+            weighed = self.by_hand(model, update, scored)
+        if self.job.notes is not None:
+            self.note(update, weighed, torch.cat([a for a, _ in scored]))
+        self.spoil(model, learner.optimizer)
+        if self.job.oddity == (0, "mended"):
+            self.refused(model, update)
+        self.parameters, self.is_committing = 0, True
+        result = update.commit()
+        self.is_committing = False
+        return result
+
+    def by_hand(
+        self, model: torch.nn.Module, update: vintage.Update, scored: list[tuple[Any, Any]]
+    ) -> vintage.Weighed:
         weighed = update.weigh([a for a, _ in scored], entropy=[b for _, b in scored])
         self.at("weighed")
         for place, piece in enumerate(update.micro_batches):
@@ -151,14 +173,33 @@ class Rank:
         self.at("stepping")
         update.step()
         self.at("stepped")
-        if self.job.notes is not None:
-            self.note(update, weighed, torch.cat([a for a, _ in scored]))
+        return weighed
+
+    def spoil(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Changes what this rank is about to commit."""
         if self.is_odd("optimizer"):
-            learner.optimizer.param_groups[0]["lr"] *= 2
-        self.parameters, self.is_committing = 0, True
-        result = update.commit(*self.given(model, learner))
-        self.is_committing = False
-        return result
+            optimizer.param_groups[0]["lr"] *= 2
+        if self.is_odd("steps"):
+            for entry in optimizer.state.values():
+                entry["step"] += 1
+        if self.is_odd("parameters"):
+            with torch.no_grad():
+                next(model.parameters()).fill_(float("nan"))
+
+    def refused(self, model: torch.nn.Module, update: vintage.Update) -> None:
+        """Commits what rank 0 refuses, and mends it; every rank is told."""
+        parameter = next(model.parameters())
+        before = parameter.detach().clone()
+        if self.rank == 0:
+            with torch.no_grad():
+                parameter.mul_(float("nan"))
+        try:
+            update.commit()
+        except vintage.UsageError:
+            with torch.no_grad():
+                parameter.copy_(before)
+        else:
+            raise AssertionError("NaN was committed")
 
     def by_arrays(self, model: torch.nn.Module, update: vintage.Update) -> dict[str, Any]:
         """An update of a program that attaches nothing, and weighs NumPy arrays."""
@@ -181,14 +222,6 @@ class Rank:
         first, second = state.moments_of(model, optimizer)
         return update.commit(model.state_dict(), (first, second, steps + 1), grad_norm=norm)
 
-    def given(self, model: torch.nn.Module, learner: vintage.Learner) -> tuple[Any, ...]:
-        """What is committed; of rank 0, parameters that the run refuses."""
-        if not self.is_odd("parameters"):
-            return ()
-        with torch.no_grad():
-            next(model.parameters()).fill_(float("nan"))
-        return (model, learner.optimizer)
-
     def note(self, update: vintage.Update, weighed: vintage.Weighed, logprobs: torch.Tensor) -> None:
         portion = update._portion
         np.savez(
@@ -204,12 +237,11 @@ class Rank:
 
     def other_plan(self, learner: vintage.Learner) -> None:
         """Has this rank read another learning rate in the plan than the others."""
-        first = learner._ranks.first
+        receive = learner._ranks._receive
 
-        def changed(make: Callable[[], Any]) -> Any:
-            handed = first(make)
-            if isinstance(handed, dict) and "plan" in handed:
-                handed["plan"] = handed["plan"].replace('"lr":', '"lr":1')
-            return handed
+        def changed() -> Any:
+            (handed, outcome), error = receive()
+            handed["plan"] = handed["plan"].replace('"lr":', '"lr":1')
+            return (handed, outcome), error
 
-        learner._ranks.first = changed
+        learner._ranks._receive = changed

@@ -120,10 +120,12 @@ class Ranks(unittest.TestCase):
             "learner__prompts_per_update": 1,
             "warm_start__steps": 60,
         }
+        masked = 0
         for number, (kind, size, more) in enumerate(
             [
                 ("ddp", 2, {}),
                 ("ddp", 4, {"learner__micro_batch_tokens": 7}),
+                ("ddp", 2, {"learner__micro_batch_tokens": 10}),
                 ("fsdp", 2, {"learner__micro_batch_tokens": 10}),
                 ("fsdp", 4, {}),
                 ("fsdp", 4, few),
@@ -134,7 +136,8 @@ class Ranks(unittest.TestCase):
                 run = self.folder / f"run-{number}"
                 notes = run.with_suffix(".notes")
                 notes.mkdir()
-                job = Job(run, self.chosen(**more), kind, size, notes=notes)
+                # Every other one leaves the passes to the package.
+                job = Job(run, self.chosen(**more), kind, size, notes=notes, trains=number % 2 == 1)
                 group = self.started(job)
                 self.assertEqual(group.end(), [0] * size, group.lines)
                 for rank in range(size):
@@ -142,8 +145,8 @@ class Ranks(unittest.TestCase):
                     self.assertTrue(group.lines[rank][-1][1]["finished"])
                 account = audited(run)
                 self.assertEqual(account["trained"], STEPS * job.settings["learner.prompts_per_update"])
-                masked = self.as_one_process(job, group.results(0))
-                self.assertTrue(more is few or masked > 0, "a rule that masks nothing shows nothing")
+                masked += self.as_one_process(job, group.results(0))
+        self.assertGreater(masked, 0, "a rule that masks nothing shows nothing")
 
     def as_one_process(self, job: Job, found: list[dict[str, Any]]) -> int:
         """Trains a follower on the plans, in this process, and compares; returns how many tokens were
@@ -202,7 +205,7 @@ class Ranks(unittest.TestCase):
         self.assertEqual(len(found), STEPS)
         for name, values in load_file(job.run / f"weights/lead/{STEPS}/model.safetensors").items():
             # A step of AdamW has the size of lr, whatever the gradient is.
-            np.testing.assert_allclose(values, end[name], atol=2e-4, rtol=0, err_msg=name)
+            np.testing.assert_allclose(values, end[name], atol=5e-4, rtol=0, err_msg=name)
         return masked
 
     def test_ranks_that_are_killed_leave_no_half_update(self) -> None:
@@ -250,7 +253,9 @@ class Ranks(unittest.TestCase):
             (1, "next", "ddp", "rank 1 is at the next update, and rank 0 at weigh()", []),
             (1, "optimizer", "fsdp", "group 0 of the optimizer has lr", ["raised on rank 1"]),
             (0, "parameters", "ddp", "has a value of NaN", ["raised on rank 0"]),
-            (0, "nothing", "bare", "averaged", []),
+            (0, "steps", "ddp", "the number of the optimizer's steps is 1 on rank 1", []),
+            # Groups of equal rewards have no gradient, which is equal on all ranks.
+            (0, "nothing", "bare", "and averaged ones are equal", []),
         ]:
             with self.subTest(oddity):
                 group = self.started(
@@ -262,9 +267,15 @@ class Ranks(unittest.TestCase):
                     self.assertEqual(kind_of, "UsageError", found)
                     self.assertIn(text, message)
                     self.assertEqual(notes, [] if place == rank else note)
-                self.assertEqual(list(self.run_folder.glob("results/lead/*")), [])
-        group = self.started(Job(self.run_folder, self.chosen(), "ddp", 3, members=[1, 2]))
-        self.assertEqual(group.end(), [0] * 3, group.lines)
+                if kind != "bare":
+                    self.assertEqual(list(self.run_folder.glob("results/lead/*")), [])
+        # Refused once, mended and committed; and two ranks of three.
+        for job in (
+            Job(self.run_folder, self.chosen(), "fsdp", 3, oddity=(0, "mended"), most=3),
+            Job(self.run_folder, self.chosen(), "ddp", 3, members=[1, 2]),
+        ):
+            group = self.started(job)
+            self.assertEqual(group.end(), [0] * 3, group.lines)
         audited(self.run_folder)
 
     def test_a_run_that_is_held_is_refused_on_all_ranks(self) -> None:
