@@ -69,25 +69,25 @@ class Learner:
         else:
             libraries = f"torch {self._torch.__version__}"
             place = _describe(self._torch, device or "cpu")
-        self._ranks: Alone = ranks_of(self._torch, process_group)
-        if self._ranks.size > 1:
-            place = f"{place}, {self._ranks.size} ranks"
-        arguments: dict[str, Any] = {
-            "name": name,
-            "follow_plans": follow_plans,
-            "config": config,
-            "settings": [f"{key}={_written(value)}" for key, value in (settings or {}).items()],
-            "libraries": libraries,
-            "device": place,
-        }
+        written = [f"{key}={_written(value)}" for key, value in (settings or {}).items()]
         self._opened: _native.Learner | None = None
         self._config: str | None = None
         self._outcome: str | None = None
-
+        self._ranks: Alone = ranks_of(self._torch, process_group)
+        if self._ranks.size > 1:
+            place = f"{place}, {self._ranks.size} ranks"
         try:
             with self._ranks.first() as answer:
                 if self._ranks.rank == 0:
-                    self._opened = _native.Learner(self.run, **arguments)
+                    self._opened = _native.Learner(
+                        self.run,
+                        name=name,
+                        follow_plans=follow_plans,
+                        config=config,
+                        settings=written,
+                        libraries=libraries,
+                        device=place,
+                    )
                     if self._ranks.size > 1:
                         answer.value = self._opened.model_config()
             self._config = answer.value

@@ -172,8 +172,8 @@ class Ranks(Alone):
     def _exchange(self, said: Any) -> list[Any]:
         torch = self._torch
         data = pickle.dumps(said)
-        sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
-        self._all_gather(sizes, torch.tensor([len(data)]))
+        sizes = [self._count(0) for _ in range(self.size)]
+        self._all_gather(sizes, self._count(len(data)))
         room = int(max(sizes))
         sent = torch.frombuffer(bytearray(data.ljust(room, b"\0")), dtype=torch.uint8)
         heard = [torch.empty_like(sent) for _ in range(self.size)]
@@ -183,22 +183,24 @@ class Ranks(Alone):
     def _send(self, said: Any) -> None:
         torch = self._torch
         data = bytearray(pickle.dumps(said))
-        self._broadcast(torch.tensor([len(data)]))
+        self._broadcast(self._count(len(data)))
         self._broadcast(torch.frombuffer(data, dtype=torch.uint8))
 
     def _receive(self) -> Any:
         torch = self._torch
-        size = torch.zeros(1, dtype=torch.int64)
+        size = self._count(0)
         self._broadcast(size)
-        data = torch.empty(int(size), dtype=torch.uint8)
+        data = torch.empty(int(size), dtype=torch.uint8, device="cpu")
         self._broadcast(data)
         return pickle.loads(data.numpy())
 
+    def _count(self, value: int) -> Any:
+        # On the CPU, whatever the program's default device is.
+        return self._torch.tensor([value], dtype=self._torch.int64, device="cpu")
+
     def _broadcast(self, tensor: Any) -> None:
         self._run(
-            lambda: self._dist.broadcast(
-                tensor, self._source, group=self._host, async_op=True
-            ),
+            lambda: self._dist.broadcast(tensor, self._source, group=self._host, async_op=True),
             _FOREVER,
         )
 

@@ -114,7 +114,7 @@ class Update:
             for name, values in given.items():
                 if values is not None:
                     joined[name] = self._joined(values, name)
-            return [f"{name} of {values.dtype}" for name, values in joined.items()]
+            return [f"{name} of {_kind(values)}" for name, values in joined.items()]
 
         kinds = self._ranks.together(f"weigh() of update {self.number}", checked)
         self._same("what weigh() is given", [", ".join(names) for names in kinds])
@@ -144,7 +144,7 @@ class Update:
             mask, weights, loss = arrays["mask"], arrays["weights"], arrays["loss"]
             value = float(loss)
             statistics = {name: arrays[name] for name in STATISTICS}
-        spread = 0.0
+        spread = self._entropy
         if "entropy" in whole:
             trained = whole["entropy"][columns[2]]
             spread = float(trained.mean()) if len(trained) else 0.0
@@ -292,6 +292,8 @@ class Update:
 
     def _one_norm(self, norms: list[float]) -> float:
         """Norm of the gradients, which all ranks have if they are averaged."""
+        if not np.all(np.isfinite(norms)):
+            return float(np.sum(norms))
         if max(norms) - min(norms) > 1e-3 * max(norms):
             raise UsageError(
                 f"the gradients of update {self.number} have norms {norms} on the ranks, and averaged "
@@ -419,6 +421,11 @@ class Update:
                 f"[{sum(counts)}] targets"
             )
         return values
+
+
+def _kind(values: Any) -> str:
+    place = str(getattr(values, "device", "cpu")).split(":")[0]
+    return f"{values.dtype} on {place}"
 
 
 def _check_logprobs(highest: float) -> None:

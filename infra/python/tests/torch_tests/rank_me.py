@@ -1,8 +1,9 @@
-"""One rank of a PyTorch learner, for the tests of several: it says what it does, and dies where it is told."""
+"""One rank of a PyTorch learner, for the tests of several: says what it does, dies where it is told."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import pathlib
 import signal
@@ -36,6 +37,8 @@ class Job:
     kill: tuple[int, str, int, float] | None = None
     #: Rank and what it does otherwise than the others.
     oddity: tuple[int, str] | None = None
+    #: Text of a program that is run in ``run`` in place of all else.
+    program: str | None = None
     #: Folder for what each rank saw of each update.
     notes: pathlib.Path | None = None
     #: Whether train() makes the passes.
@@ -51,7 +54,17 @@ def work(rank: int, job: Job, meeting: str, said: Any) -> None:
     # Ranks meet on the loopback device, by a file.
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", f"file://{meeting}", world_size=job.size, rank=rank)
+    begin = functools.partial(
+        dist.init_process_group, init_method=f"file://{meeting}", world_size=job.size, rank=rank
+    )
+    if job.program is not None:
+        # What torchrun gives it.
+        os.environ["LOCAL_RANK"] = str(rank)
+        os.chdir(job.run)
+        dist.init_process_group = begin
+        exec(compile(job.program, "train.py", "exec"), {})
+        return
+    begin("gloo")
     group = dist.new_group(job.members) if job.members else None
     if job.members and rank not in job.members:
         dist.barrier()

@@ -19,7 +19,7 @@ from safetensors.numpy import load_file
 
 import vintage
 from rank_me import Job, work
-from small import audited, settings
+from small import REPOSITORY, audited, settings
 from vintage.torch import score
 
 STEPS = 4
@@ -285,6 +285,20 @@ class Ranks(unittest.TestCase):
         raised = group.errors()
         self.assertEqual([found[:2] for found in raised], [raised[0][:2]] * 2)
         self.assertIn("is in use by another process", raised[0][1])
+
+    def test_the_program_on_the_page_trains(self) -> None:
+        page = (REPOSITORY / "docs" / "python.md").read_text()
+        program = page[page.index("# train.py:") :].split("```")[0]
+        wanted = 'settings={"learner.steps": 20}'
+        self.assertIn(wanted, program)
+        program = program.replace(wanted, f"settings={self.chosen()!r}")
+        for shard in ("", "1"):
+            wrapped = f"import os\nos.environ['SHARD'] = '{shard}'\n{program}"
+            folder = self.folder / f"shard-{shard}"
+            folder.mkdir()
+            group = self.started(Job(folder, {}, size=2, program=wrapped))
+            self.assertEqual(group.end(), [0, 0])
+            self.assertEqual(audited(folder / "runs/ranks")["trained"], 4 * STEPS)
 
     def test_an_interrupt_ends_every_rank_and_the_run_goes_on(self) -> None:
         """^C, as a terminal sends it: to all ranks. One rank alone hears it while it waits for another."""
