@@ -293,7 +293,12 @@ class Ranks(unittest.TestCase):
         self.assertIn(wanted, program)
         program = program.replace(wanted, f"settings={self.chosen()!r}")
         for shard in ("", "1"):
-            wrapped = f"import os\nos.environ['SHARD'] = '{shard}'\n{program}"
+            lines = [f"import os; os.environ['SHARD'] = '{shard}'"]
+            if shard:
+                # Values go through the program's group, as those on GPUs do.
+                lines.append("from vintage.ranks import Ranks")
+                lines.append("Ranks._is_through_host = lambda *_: False")
+            wrapped = "\n".join([*lines, program])
             folder = self.folder / f"shard-{shard}"
             folder.mkdir()
             group = self.started(Job(folder, {}, size=2, program=wrapped))
