@@ -16,9 +16,10 @@
 from ._native import Error, FencedError, UsageError
 from ._native import version as __version__
 from .batch import Batch, Padded
-from .learner import Learner, Update
+from .learner import Learner
 from .reading import read, uses
 from .rollouts import RolloutStream, Rollouts, collate, to_dataset
+from .update import Update
 from .weighed import Weighed
 from .weighing import weigh
 from .writer import Place, Slot, Writer

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from .shares import Indices, spans
+
 #: One value for each input token, target or row.
 _BY_TARGET = (
     "targets",
@@ -19,6 +21,21 @@ _BY_TARGET = (
     "staleness",
 )
 _BY_ROW = ("groups", "samples", "rewards", "target_counts")
+
+
+def chosen(arrays: Mapping[str, Any], rows: Indices) -> dict[str, Any]:
+    """Arrays of a batch of ``rows`` alone, in this order; a row may come more than once."""
+    starts = arrays["cu_seqlens"]
+    counts = arrays["target_counts"]
+    tokens = spans(starts, rows)
+    targets = spans(np.cumsum([0, *counts]), rows)
+    taken = {name: arrays[name][targets] for name in _BY_TARGET}
+    taken.update({name: arrays[name][rows] for name in _BY_ROW})
+    taken["input_ids"] = arrays["input_ids"][tokens]
+    taken["cu_seqlens"] = np.cumsum([0, *np.diff(starts)[rows]])
+    moved = np.repeat(taken["cu_seqlens"][:-1] - starts[rows], counts[rows])
+    taken["target_positions"] = arrays["target_positions"][targets] + moved
+    return taken
 
 
 @dataclass(frozen=True, eq=False)

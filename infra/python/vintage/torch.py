@@ -210,11 +210,11 @@ def weigh(
     for name in STATISTICS[:4]:
         statistics[name] = int(statistics[name])
     statistics["kl_k1"] += 0.0  # no -0
-    loss_tensor = _with_gradient(value, weights, new)
+    loss_tensor = with_gradient(value, weights, new)
     return WeighedTensors(kept, weights, loss_tensor, numbers[-2], statistics)
 
 
-def _with_gradient(value: Tensor, weights: Tensor, new: Tensor) -> Tensor:
+def with_gradient(value: Tensor, weights: Tensor, new: Tensor) -> Tensor:
     """``value``, with the gradient ``weights`` by ``new``."""
     value = value.to(new.dtype)
     if not new.requires_grad:
@@ -253,7 +253,7 @@ def _weigh_on_host(
     return WeighedTensors(
         mask=torch.from_numpy(weighed["mask"]).to(new.device),
         weights=weights,
-        loss=_with_gradient(value, weights, new),
+        loss=with_gradient(value, weights, new),
         value=weighed["loss"],
         statistics={name: weighed[name] for name in STATISTICS},
     )
@@ -310,97 +310,6 @@ def adamw(model: nn.Module, settings: Mapping[str, Any]) -> torch.optim.AdamW:
         betas=(float(settings["beta1"]), float(settings["beta2"])),
         eps=float(settings["eps"]),
     )
-
-
-_WRAPPERS = {
-    "_orig_mod",
-    "_fsdp_wrapped_module",
-    "_checkpoint_wrapped_module",
-    "_forward_module",
-}
-
-
-def plain_name(name: str) -> str:
-    """Name of a parameter without those of PyTorch's wrappers around it."""
-    parts = [part for part in name.split(".") if part not in _WRAPPERS]
-    if parts and parts[0] == "module":
-        parts = parts[1:]
-    return ".".join(parts)
-
-
-def named(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Parameters of a model by their names in its files."""
-    return {plain_name(name): parameter for name, parameter in model.named_parameters()}
-
-
-def host_array(tensor: Tensor) -> np.ndarray[Any, Any]:
-    """Copy of a tensor as a contiguous float32 array."""
-    return tensor.detach().to("cpu", torch.float32).contiguous().numpy()
-
-
-def load_state(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    parameters: Mapping[str, np.ndarray[Any, Any]],
-    first: Mapping[str, np.ndarray[Any, Any]],
-    second: Mapping[str, np.ndarray[Any, Any]],
-    steps: int,
-) -> None:
-    """Copies parameters and moments into a model and its AdamW; moments of other parameters are
-    forgotten."""
-    there = named(model)
-    with torch.no_grad():
-        for name, parameter in there.items():
-            values = torch.from_numpy(parameters[name]).view(parameter.shape)
-            parameter.copy_(values)
-    optimizer.state.clear()
-    if steps == 0:
-        return
-    on_device = any(
-        group.get("fused") or group.get("capturable") for group in optimizer.param_groups
-    )
-    for name, parameter in there.items():
-        if name not in first:
-            continue
-        step = torch.tensor(float(steps), device=parameter.device if on_device else "cpu")
-
-        def moment(values: np.ndarray[Any, Any], like: Tensor = parameter) -> Tensor:
-            return torch.from_numpy(values).view(like.shape).to(like.device, like.dtype)
-
-        optimizer.state[parameter] = {
-            "step": step,
-            "exp_avg": moment(first[name]).clone(),
-            "exp_avg_sq": moment(second[name]).clone(),
-        }
-
-
-def moments_of(
-    model: nn.Module, optimizer: torch.optim.Optimizer
-) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, np.ndarray[Any, Any]], int]:
-    """First and second moments of AdamW by parameter name, and the number of its steps."""
-    if not isinstance(optimizer, torch.optim.AdamW):
-        raise UsageError(
-            f"the optimizer is {type(optimizer).__name__}, and a run's checkpoints hold the moments "
-            "of AdamW: use torch.optim.AdamW"
-        )
-    if any(group.get("amsgrad") or group.get("maximize") for group in optimizer.param_groups):
-        raise UsageError("AdamW with amsgrad or maximize keeps what a run's checkpoints do not hold")
-    first, second = {}, {}
-    counts = set()
-    for name, parameter in named(model).items():
-        state = optimizer.state.get(parameter)
-        if not state:
-            first[name] = np.zeros(tuple(parameter.shape), dtype=np.float32)
-            second[name] = np.zeros(tuple(parameter.shape), dtype=np.float32)
-            continue
-        first[name] = host_array(state["exp_avg"])
-        second[name] = host_array(state["exp_avg_sq"])
-        counts.add(int(state["step"]))
-    if len(counts) > 1:
-        raise UsageError(
-            f"parameters took {sorted(counts)} steps of the optimizer: an update trains all of them"
-        )
-    return first, second, counts.pop() if counts else 0
 
 
 def check_optimizer(optimizer: torch.optim.Optimizer, settings: Mapping[str, Any]) -> None:

@@ -13,7 +13,8 @@ class Weighed:
     """What the run's rule made of an update's batch.
 
     ``mask`` is true for the tokens that the rule kept, ``weights`` the derivative of the loss by each
-    log-prob; both ``[N]``. ``loss`` is a scalar for ``backward()`` if the log-probs had gradients,
+    log-prob; both ``[N]``, of this rank's targets. Under ``torch.distributed`` weights are multiplied by
+    the number of ranks, which averaging of gradients divides by. ``loss`` is a scalar for ``backward()`` if the log-probs had gradients,
     ``value`` the same number. ``statistics`` are counts and means of what the rule did.
     """
 
