@@ -43,3 +43,34 @@ fn the_wheel_trains_reads_and_refuses_without_pytorch() -> Result<()> {
     ensure!(!tested.stderr.contains("Ran 0 tests"), "{}", tested.stderr);
     Ok(())
 }
+
+/// Tests that the package's types fit each other, and that a program which misuses them is told so.
+#[test]
+fn the_package_is_typed() -> Result<()> {
+    let package = root().join("infra/python");
+    let folder = tempfile::tempdir()?;
+    let mypy = || {
+        let mut command = Command::new(python());
+        command.args(["-m", "mypy", "--no-incremental", "--config-file"]);
+        command.arg(package.join("pyproject.toml"));
+        command.current_dir(&package);
+        command
+    };
+    let mut whole = mypy();
+    whole.arg("vintage");
+    let checked = run(whole)?;
+    ensure!(checked.status.success(), "{}", checked.stdout);
+
+    let program = folder.path().join("wrong.py");
+    let text =
+        "import vintage\n\nvintage.Writer('run', name=3)\nvintage.read('run', column=['reward'])\n";
+    std::fs::write(&program, text)?;
+    let mut wrong = mypy();
+    wrong.env("MYPYPATH", &package).arg(&program);
+    let told = run(wrong)?;
+    ensure!(told.status.code() == Some(1), "{}", told.stderr);
+    for error in ["\"name\" to \"Writer\"", "\"column\" for \"read\""] {
+        ensure!(told.stdout.contains(error), "{}", told.stdout);
+    }
+    Ok(())
+}

@@ -247,7 +247,8 @@ class RolloutStream:
         ends = rollouts._ends
         begins = ends - np.diff(ends, prepend=0)
         places = np.concatenate(
-            [np.arange(begins[k], ends[k]) for k in range(worker, len(ends), workers)] or [[]]
+            [np.arange(begins[k], ends[k]) for k in range(worker, len(ends), workers)]
+            or [ends[:0]]
         )
         for place in places[first:]:
             item = rollouts[int(place)]
@@ -318,7 +319,7 @@ def to_dataset(
     return datasets.Dataset(InMemoryTable(pa.table(plain)))
 
 
-def _plain(column: pa.ChunkedArray) -> Any:
+def _plain(column: pa.ChunkedArray[Any]) -> Any:
     """A column in types that every reader knows."""
     kind = column.type
     if pa.types.is_fixed_size_binary(kind):

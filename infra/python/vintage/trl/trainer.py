@@ -15,7 +15,8 @@ from trl.experimental.async_grpo.async_grpo_trainer import AsyncGRPOTrainer as _
 from trl.experimental.async_grpo.packing import TreeRow
 
 from .._native import UsageError
-from ..learner import Learner, Update
+from ..learner import Learner
+from ..update import Update
 from ..torch import adamw
 from .tokenizer import load_tokenizer
 from .worker import Worker, host
@@ -41,6 +42,8 @@ class AsyncGRPOTrainer(_AsyncGRPOTrainer):
     One process computes. Other arguments are TRL's, except reward functions, data sets, optimizers,
     adapters and tools: rollouts are the producers'. Raises :class:`UsageError` if the run does not fit.
     """
+
+    optimizer: Any
 
     def __init__(
         self,
@@ -100,9 +103,10 @@ class AsyncGRPOTrainer(_AsyncGRPOTrainer):
             assert update is not None
             learner = self.worker.learner
             own: Any = self.model if model is None else model
-            self.optimizer = adamw(own, update.optimizer_settings)
-            learner.attach(own, self.optimizer)
+            optimizer = adamw(own, update.optimizer_settings)
+            learner.attach(own, optimizer)
             learner._load(update)
+            self.optimizer = optimizer
         return self.optimizer
 
     def get_train_dataloader(self) -> Any:

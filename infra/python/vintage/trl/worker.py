@@ -12,7 +12,8 @@ from trl.experimental.async_grpo.async_rollout_worker import RolloutSample
 from trl.experimental.async_grpo.packing import TreeRow
 
 from .._native import UsageError
-from ..learner import Learner, Update
+from ..learner import Learner
+from ..update import Update
 
 
 class Worker:
