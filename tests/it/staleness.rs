@@ -185,11 +185,11 @@ fn what_cannot_be_measured_says_why() -> Result<()> {
 #[test]
 fn gradients_are_compared_with_those_of_fresh_rollouts() -> Result<()> {
     let (folder, out) = place()?;
-    trained(folder.path(), &out, &[])?;
+    trained(folder.path(), &out, &["warm_start.steps=60"])?;
     let before = walk(&out)?;
     let losses = ["none", "m2po", "m2po_areal", "oapl"];
     let asked = losses.join(",");
-    let few = ["--versions", "3", "--groups", "24", "--fresh", "40"];
+    let few = ["--versions", "20", "--groups", "80", "--fresh", "40"];
     let arguments = [&["--gradients", "--losses", &asked], &few[..]].concat();
     let as_json = [&arguments[..], &["--output", "json"]].concat();
     let ended = measured(&out, &as_json)?;
@@ -215,15 +215,17 @@ fn gradients_are_compared_with_those_of_fresh_rollouts() -> Result<()> {
     );
 
     let references = gradients["references"].as_array().context("references")?;
-    ensure!(references.len() >= 3, "{gradients:#}");
+    ensure!(references.len() >= 15, "{gradients:#}");
+    let (mut ceilings, mut halves) = (0.0, 0.0);
     for reference in references {
         ensure!(number(reference, "groups")? == 40, "{reference:#}");
-        let (ceiling, halves) = (float(reference, "ceiling")?, float(reference, "halves")?);
-        ensure!(
-            0.0 < ceiling && ceiling < 1.0 && ceiling < halves,
-            "{reference:#}"
-        );
+        // Absent where no rollout is rewarded.
+        ceilings += reference["ceiling"].as_f64().unwrap_or(0.0);
+        halves += reference["halves"].as_f64().unwrap_or(0.0);
     }
+    // Ten batches of one policy agree somewhat, and two halves of them better.
+    ensure!(0.0 < ceilings && ceilings < halves, "{references:#?}");
+    ensure!(halves < references.len() as f64, "{references:#?}");
     let ages = gradients["ages"].as_array().context("ages")?;
     let stale = report["ages"].as_array().context("ages")?;
     ensure!(
@@ -246,7 +248,12 @@ fn gradients_are_compared_with_those_of_fresh_rollouts() -> Result<()> {
             ages[0]
         );
     }
-    ensure!(mean(0, "none", "cosine")? > 0.1, "{:#}", ages[0]);
+    let (found, fresh) = (mean(0, "none", "cosine")?, mean(0, "none", "ceiling")?);
+    ensure!(
+        found > 0.05 && (found - fresh).abs() < 0.25,
+        "{found} and {fresh}: {:#}",
+        ages[0]
+    );
     ensure!(
         mean(0, "oapl", "norm")? < 0.1 * mean(0, "none", "norm")?,
         "{:#}",
@@ -261,13 +268,6 @@ fn gradients_are_compared_with_those_of_fresh_rollouts() -> Result<()> {
             "{masked} and {found} of {with_gradient:#}"
         );
     }
-    // No direction is beyond what fresh rollouts of another seed would have, and old ones point elsewhere.
-    let last = &ages[ages.len() - 1]["losses"]["none"];
-    ensure!(
-        float(&last["cosine"], "mean")? < mean(0, "none", "ceiling")? + 0.2,
-        "{last:#}"
-    );
-
     let again = measured(&out, &as_json)?.json()?;
     ensure!(again == report, "another result: {again:#}");
     let seeded = [&as_json[..], &["--seed", "1"]].concat();

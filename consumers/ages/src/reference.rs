@@ -4,8 +4,9 @@
 /// On-policy gradient, as the mean of the gradients of several batches of fresh rollouts.
 ///
 /// A gradient is compared with the mean of all batches but one, for each batch in turn, and so is the
-/// batch left out. Thus a loss and a fresh batch meet references that are equally noisy, and the cosine
-/// of fresh batches is the largest that a loss can be expected to have on as many rollouts.
+/// batch left out. Thus a loss and a fresh batch meet references that are equally noisy, and a loss can
+/// be judged by the cosine that fresh batches have. A loss may be above it where old rollouts tell more
+/// than fresh ones, such as those of a policy that was wrong more often.
 #[derive(Debug, Clone)]
 pub struct Reference {
     batches: Vec<Vec<f32>>,

@@ -66,7 +66,7 @@ impl GradientsShown<'_> {
         by_age::figure(
             "Direction of the gradient",
             "Cosine of a batch's gradient with the on-policy gradient. A batch of fresh rollouts has the noise \
-             of its size and nothing else: no loss can be expected to be above it.",
+             of its size and nothing else.",
             (Unit::Number, None),
             &staleness,
             &lines,
