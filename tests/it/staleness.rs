@@ -216,15 +216,15 @@ fn gradients_are_compared_with_those_of_fresh_rollouts() -> Result<()> {
 
     let references = gradients["references"].as_array().context("references")?;
     ensure!(references.len() >= 15, "{gradients:#}");
-    let (mut ceilings, mut halves) = (0.0, 0.0);
+    let (mut cosines, mut halves) = (0.0, 0.0);
     for reference in references {
         ensure!(number(reference, "groups")? == 40, "{reference:#}");
         // Absent where no rollout is rewarded.
-        ceilings += reference["ceiling"].as_f64().unwrap_or(0.0);
+        cosines += reference["fresh"].as_f64().unwrap_or(0.0);
         halves += reference["halves"].as_f64().unwrap_or(0.0);
     }
     // Ten batches of one policy agree somewhat, and two halves of them better.
-    ensure!(0.0 < ceilings && ceilings < halves, "{references:#?}");
+    ensure!(0.0 < cosines && cosines < halves, "{references:#?}");
     ensure!(halves < references.len() as f64, "{references:#?}");
     let ages = gradients["ages"].as_array().context("ages")?;
     let stale = report["ages"].as_array().context("ages")?;
@@ -248,7 +248,7 @@ fn gradients_are_compared_with_those_of_fresh_rollouts() -> Result<()> {
             ages[0]
         );
     }
-    let (found, fresh) = (mean(0, "none", "cosine")?, mean(0, "none", "ceiling")?);
+    let (found, fresh) = (mean(0, "none", "cosine")?, mean(0, "none", "fresh")?);
     ensure!(
         found > 0.05 && (found - fresh).abs() < 0.25,
         "{found} and {fresh}: {:#}",

@@ -19,7 +19,7 @@ pub struct BatchDirection {
     /// Cosine with the on-policy gradient. See [`crate::Reference`].
     pub cosine: f64,
     /// Cosine of a fresh batch with the on-policy gradient, which has the loss's own baseline.
-    pub ceiling: f64,
+    pub fresh: f64,
     /// Norm of the gradient over that of a fresh batch.
     pub norm: f64,
     /// See [`crate::Weights::masked`].
@@ -51,7 +51,7 @@ pub struct LossDirection {
     /// Cosine with the on-policy gradient.
     pub cosine: Estimate,
     /// Cosine of a fresh batch with the on-policy gradient, under the same versions.
-    pub ceiling: Estimate,
+    pub fresh: Estimate,
     /// Difference between the two, version by version: what staleness and the loss cost.
     pub short: Estimate,
     /// Cosine less that of the run's own loss on the same batches; absent for that loss itself.
@@ -119,7 +119,7 @@ impl LossDirection {
         let mut batches = batches.to_vec();
         batches.sort_by_key(|batch| batch.version);
         let cosines = by_version(&batches, |of| of.cosine);
-        let ceilings = by_version(&batches, |of| of.ceiling);
+        let fresh = by_version(&batches, |of| of.fresh);
         let less = |a: &[f64], b: &[f64]| {
             let pairs = a.iter().zip(b).map(|(a, b)| a - b);
             Estimate::of(&pairs.collect::<Vec<_>>())
@@ -128,8 +128,8 @@ impl LossDirection {
         let is_capped = batches.iter().all(|of| of.truncated.is_some());
         Self {
             cosine: Estimate::of(&cosines),
-            ceiling: Estimate::of(&ceilings),
-            short: less(&ceilings, &cosines),
+            fresh: Estimate::of(&fresh),
+            short: less(&fresh, &cosines),
             over_own: own.map(|own| less(&cosines, own)),
             norm: Estimate::of(&by_version(&batches, |of| of.norm)),
             masked: mean(|of| of.masked),

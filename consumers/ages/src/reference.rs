@@ -17,7 +17,7 @@ pub struct Reference {
     /// Mean norm of a batch.
     norm: f64,
     /// Mean cosine of a batch with the others.
-    ceiling: f64,
+    fresh: f64,
     /// Cosine between the sums of the even and of the odd batches.
     halves: f64,
 }
@@ -59,7 +59,7 @@ impl Reference {
         let norm = mean(&norms);
         let is_there = norm > 0.0 && norms_without.iter().all(|norm| *norm > 0.0);
         (is_there && squared.is_finite()).then(|| Self {
-            ceiling: mean(&cosines),
+            fresh: mean(&cosines),
             halves,
             norm,
             norms_without,
@@ -86,8 +86,8 @@ impl Reference {
     }
 
     /// Returns the cosine that a batch of fresh rollouts has with the gradient of all others.
-    pub fn ceiling(&self) -> f64 {
-        self.ceiling
+    pub fn fresh(&self) -> f64 {
+        self.fresh
     }
 
     /// Returns the cosine between the gradients of two halves of the fresh rollouts.

@@ -15,7 +15,7 @@ pub fn verdict(ages: &[AgeDirections], own: AlgorithmName, groups: u64) -> Optio
         .filter_map(|of| Some((of, of.losses.get(own.as_str())?)))
         .collect();
     let &(oldest, last) = measured.last()?;
-    let (name, ceiling) = (own.as_str(), last.ceiling.mean);
+    let (name, level) = (own.as_str(), last.fresh.mean);
     let fresh = measured.iter().take_while(|(_, of)| is_as_fresh(of)).last();
     let reach = match fresh {
         Some((of, _)) if of.age == oldest.age => {
@@ -47,7 +47,7 @@ pub fn verdict(ages: &[AgeDirections], own: AlgorithmName, groups: u64) -> Optio
         )
     });
     Some(format!(
-        "The gradient of a fresh batch of {groups} groups has a cosine of {ceiling:.2} with the on-policy \
+        "The gradient of a fresh batch of {groups} groups has a cosine of {level:.2} with the on-policy \
          gradient; {reach}, and has {:.2} at {}{best}.",
         last.cosine.mean, oldest.age
     ))
@@ -57,6 +57,6 @@ pub fn verdict(ages: &[AgeDirections], own: AlgorithmName, groups: u64) -> Optio
 fn is_as_fresh(of: &LossDirection) -> bool {
     match of.short.half {
         Some(half) => of.short.mean <= half,
-        None => of.cosine.mean >= ABOUT * of.ceiling.mean,
+        None => of.cosine.mean >= ABOUT * of.fresh.mean,
     }
 }

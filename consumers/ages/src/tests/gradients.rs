@@ -204,7 +204,7 @@ fn a_gradient_is_compared_with_all_batches_but_one() {
     };
     // Without each batch in turn the sum is (1, 2), (2, 1) and (1, 1).
     let (fifth, half) = (5.0_f64.sqrt(), 2.0_f64.sqrt());
-    close(reference.ceiling(), (1.0 / fifth + 1.0 / fifth + 1.0) / 3.0);
+    close(reference.fresh(), (1.0 / fifth + 1.0 / fifth + 1.0) / 3.0);
     // Batches 0 and 2 are (2, 1), batch 1 is (0, 1).
     close(reference.halves(), 1.0 / fifth);
     let found = reference.agreement(&[-3.0, 0.0]).unwrap();
@@ -229,7 +229,7 @@ fn no_reference_is_made_of_one_batch_or_of_nothing() {
 }
 
 #[test]
-fn noise_alone_lowers_the_ceiling_and_a_fresh_gradient_reaches_it() {
+fn noise_lowers_the_cosine_of_fresh_batches_and_of_others_alike() {
     // Batches of one direction plus noise of twice its norm, in 400 dimensions.
     let mut state = 7_u64;
     let mut draw = || {
@@ -242,19 +242,19 @@ fn noise_alone_lowers_the_ceiling_and_a_fresh_gradient_reaches_it() {
     let reference = Reference::of((0..16).map(|_| batch()).collect()).unwrap();
     // The noise has a variance of 1/3 beside 0.09: cosine² is 0.09 / (0.09 + 1/3) less what is left in the mean.
     assert!(
-        (reference.ceiling() - 0.42).abs() < 0.05,
+        (reference.fresh() - 0.42).abs() < 0.05,
         "{}",
-        reference.ceiling()
+        reference.fresh()
     );
     let fresh: Vec<_> = (0..16)
         .map(|_| reference.agreement(&batch()).unwrap())
         .collect();
     let mean = |of: fn(&crate::Agreement) -> f64| fresh.iter().map(of).sum::<f64>() / 16.0;
     let (cosine, norm) = (mean(|of| of.cosine), mean(|of| of.norm));
-    assert!((cosine - reference.ceiling()).abs() < 0.03, "{cosine}");
+    assert!((cosine - reference.fresh()).abs() < 0.03, "{cosine}");
     assert!((norm - 1.0).abs() < 0.05, "{norm}");
     assert!(
-        reference.halves() > reference.ceiling(),
+        reference.halves() > reference.fresh(),
         "{}",
         reference.halves()
     );
@@ -266,7 +266,7 @@ fn batch(version: u64, cosine: f64) -> BatchDirection {
         groups: 16,
         staleness: 8.0,
         cosine,
-        ceiling: 0.5,
+        fresh: 0.5,
         norm: 2.0,
         masked: 0.25,
         truncated: None,

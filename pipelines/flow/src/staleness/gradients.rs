@@ -76,8 +76,8 @@ pub struct MeasuredReference {
     /// Cosine of a batch with the gradient of all others, with the baseline of the first loss. Absent if there
     /// is no gradient, because all rollouts of a prompt have one reward.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub ceiling: Option<f64>,
-    /// Cosine between the gradients of two halves of the fresh groups, as `ceiling`.
+    pub fresh: Option<f64>,
+    /// Cosine between the gradients of two halves of the fresh groups, as `fresh`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub halves: Option<f64>,
 }
@@ -168,7 +168,7 @@ impl Compared {
             version,
             groups: (self.planned.cost.fresh * self.planned.cost.groups_per_batch) as u64,
             reward: reward / rollouts.max(1) as f64,
-            ceiling: first.map(Reference::ceiling),
+            fresh: first.map(Reference::fresh),
             halves: first.map(Reference::halves),
         });
         Ok(decoder)
@@ -209,12 +209,12 @@ impl Compared {
                     // A version without an on-policy gradient says nothing about any loss.
                     Found::NoReference => continue,
                     Found::NotWeighed => None,
-                    Found::Compared(weights, ceiling, of) => Some(BatchDirection {
+                    Found::Compared(weights, fresh, of) => Some(BatchDirection {
                         version,
                         groups: count,
                         staleness,
                         cosine: of.cosine,
-                        ceiling,
+                        fresh,
                         norm: of.norm,
                         masked: weights.masked,
                         truncated: weights.truncated,
@@ -268,16 +268,15 @@ fn agreements<'r>(
         };
         let bits = weights.of_tokens.iter().map(|weight| weight.to_bits());
         let key = (place, bits.collect());
-        let agreement = match known.get(&key) {
-            Some(known) => *known,
-            None => {
-                let found = reference.agreement(&laid.gradient(&weights.of_tokens)?);
-                known.insert(key, found);
-                found
-            }
+        let agreement = if let Some(known) = known.get(&key) {
+            *known
+        } else {
+            let found = reference.agreement(&laid.gradient(&weights.of_tokens)?);
+            known.insert(key, found);
+            found
         };
         Ok(agreement.map_or(Found::NotWeighed, |found| {
-            Found::Compared(weights, reference.ceiling(), found)
+            Found::Compared(weights, reference.fresh(), found)
         }))
     };
     losses.iter().map(of_loss).collect()

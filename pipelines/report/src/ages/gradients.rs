@@ -60,7 +60,7 @@ impl GradientsShown<'_> {
             ink: Ink::Fourth,
             name: "fresh rollouts",
             look: Look::Line,
-            values: cosines(first, |of| of.ceiling.mean),
+            values: cosines(first, |of| of.fresh.mean),
         });
         let staleness: Vec<_> = self.ages.iter().map(|of| of.staleness).collect();
         by_age::figure(
@@ -94,7 +94,7 @@ impl GradientsShown<'_> {
                 "Direction of the gradients",
                 "Cosine with the on-policy gradient, with the half-width of its 95 % interval over versions; \
                  after / that of a fresh batch.",
-                |of| format!("{} / {:.2}", interval(of.cosine), of.ceiling.mean),
+                |of| format!("{} / {:.2}", interval(of.cosine), of.fresh.mean),
             ),
             (
                 "Norm of the gradients",
@@ -179,7 +179,7 @@ mod tests {
                     groups: 16,
                     staleness: age as f64,
                     cosine: cosine - less,
-                    ceiling: 0.65,
+                    fresh: 0.65,
                     norm: 1.5,
                     masked: 0.25,
                     truncated: Some(0.125),

@@ -18,7 +18,7 @@ pub(super) fn add(text: &mut String, found: &GradientsReport) {
         "\nCosine with the on-policy gradient, ± the half-width of its 95 % interval over versions:\n"
     );
     let first = found.losses.first().map_or("", |loss| loss.as_str());
-    let fresh = cells(&found.ages, first, |of| interval(of.ceiling));
+    let fresh = cells(&found.ages, first, |of| interval(of.fresh));
     let fresh = std::iter::once("fresh rollouts".to_owned())
         .chain(fresh)
         .collect();
