@@ -1,7 +1,7 @@
-//! On-policy gradient of a version, from rollouts that the version sampled itself, and how well other
+//! The on-policy gradient of a version, from rollouts that the version sampled itself, and how well other
 //! gradients agree with it.
 
-/// On-policy gradient, as the mean of the gradients of several batches of fresh rollouts.
+/// Gradient on fresh rollouts, as the mean of the gradients of several batches of fresh rollouts.
 ///
 /// A gradient is compared with the mean of all batches but one, for each batch in turn, and so is the
 /// batch left out. Thus a loss and a fresh batch meet references that are equally noisy, and a loss can

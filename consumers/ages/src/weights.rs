@@ -8,7 +8,7 @@ use crate::{
     measure::{Group, counts},
 };
 
-/// What a loss makes of a batch, before a model is asked for the gradient.
+/// Weights that a loss gives a batch, before a model is asked for the gradient, and what they leave of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Weights {
     /// Derivative of the loss by the log-prob of every completion token, rollout after rollout. If the

@@ -39,7 +39,7 @@ pub struct GradientsRequest {
 /// Direction of the losses' gradients on old rollouts.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct GradientsReport {
-    /// What was found, in a sentence; absent if the run's own loss was not compared, or no version had an
+    /// Sentence that says what was found; absent if the run's own loss was not compared, or no version had an
     /// on-policy gradient.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sentence: Option<String>,
@@ -47,7 +47,7 @@ pub struct GradientsReport {
     pub losses: Vec<AlgorithmName>,
     /// Number of backward passes.
     pub passes: u64,
-    /// On-policy gradient of each version.
+    /// Quality of each version's on-policy gradient.
     pub references: Vec<MeasuredReference>,
     /// Figures by staleness.
     pub ages: Vec<AgeDirections>,
@@ -64,7 +64,7 @@ impl GradientsReport {
     }
 }
 
-/// How well a version's on-policy gradient is known.
+/// Quality of a version's on-policy gradient: how well fresh rollouts agree on it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct MeasuredReference {
     /// Version that sampled, and at whose weights the gradient is.
@@ -88,7 +88,7 @@ pub(super) struct Compared {
     sampler: Fresh,
     directions: Directions,
     measured: Vec<MeasuredReference>,
-    /// On-policy gradients of the version in hand, by baseline; `None` where there is none.
+    /// References of the version in hand, by baseline; `None` where there is none.
     references: Vec<Option<Reference>>,
     passes: Progress,
 }
@@ -242,7 +242,7 @@ impl Compared {
     }
 }
 
-/// What became of a loss on a batch.
+/// Outcome of a loss on a batch.
 enum Found {
     NoReference,
     NotWeighed,

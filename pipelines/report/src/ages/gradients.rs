@@ -26,7 +26,7 @@ const INKS: [Ink; 3] = [Ink::First, Ink::Second, Ink::Third];
 /// Direction of losses' gradients, as a page shows it.
 #[derive(Debug, Clone, Copy)]
 pub struct GradientsShown<'a> {
-    /// What was found, in a sentence.
+    /// Sentence that says what was found.
     pub sentence: Option<&'a str>,
     /// Losses, in the order of the rows.
     pub losses: &'a [AlgorithmName],
