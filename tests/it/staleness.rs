@@ -181,6 +181,137 @@ fn what_cannot_be_measured_says_why() -> Result<()> {
     Ok(())
 }
 
+/// Compares the gradients of four losses on old groups with that of fresh ones.
+#[test]
+fn gradients_are_compared_with_those_of_fresh_rollouts() -> Result<()> {
+    let (folder, out) = place()?;
+    trained(folder.path(), &out, &["warm_start.steps=60"])?;
+    let before = walk(&out)?;
+    let losses = ["none", "m2po", "m2po_areal", "oapl"];
+    let asked = losses.join(",");
+    let few = ["--versions", "20", "--groups", "80", "--fresh", "40"];
+    let arguments = [&["--gradients", "--losses", &asked], &few[..]].concat();
+    let as_json = [&arguments[..], &["--output", "json"]].concat();
+    let ended = measured(&out, &as_json)?;
+    ensure!(
+        walk(&out)? == before,
+        "files were written into the run's folder"
+    );
+    // What it takes is said before anything is computed.
+    let said = ended
+        .stderr
+        .find("backward passes: losses 4")
+        .context("no cost")?;
+    let done = ended
+        .stderr
+        .find("backward passes\n")
+        .context("no progress")?;
+    ensure!(said < done, "{}", ended.stderr);
+    let report = ended.json()?;
+    let gradients = &report["gradients"];
+    ensure!(
+        gradients["losses"] == serde_json::json!(losses),
+        "{gradients:#}"
+    );
+
+    let references = gradients["references"].as_array().context("references")?;
+    ensure!(references.len() >= 15, "{gradients:#}");
+    let (mut cosines, mut halves) = (0.0, 0.0);
+    for reference in references {
+        ensure!(number(reference, "groups")? == 40, "{reference:#}");
+        // Absent where no rollout is rewarded.
+        cosines += reference["fresh"].as_f64().unwrap_or(0.0);
+        halves += reference["halves"].as_f64().unwrap_or(0.0);
+    }
+    // Ten batches of one policy agree somewhat, and two halves of them better.
+    ensure!(0.0 < cosines && cosines < halves, "{references:#?}");
+    ensure!(halves < references.len() as f64, "{references:#?}");
+    let ages = gradients["ages"].as_array().context("ages")?;
+    let stale = report["ages"].as_array().context("ages")?;
+    ensure!(
+        ages.len() == stale.len() && ages.len() >= 4,
+        "{gradients:#}"
+    );
+    let mean = |age: usize, loss: &str, what: &str| float(&ages[age]["losses"][loss][what], "mean");
+    // Rollouts of the version itself have ratio 1: the losses differ in their baselines and scales alone.
+    for loss in ["m2po", "m2po_areal"] {
+        for what in ["cosine", "norm"] {
+            let (found, plain) = (mean(0, loss, what)?, mean(0, "none", what)?);
+            ensure!(
+                (found - plain).abs() < 1e-4,
+                "{loss}, {what}: {found} and {plain}"
+            );
+        }
+        ensure!(
+            float(&ages[0]["losses"][loss], "masked")? == 0.0,
+            "{:#}",
+            ages[0]
+        );
+    }
+    let (found, fresh) = (mean(0, "none", "cosine")?, mean(0, "none", "fresh")?);
+    ensure!(
+        found > 0.05 && (found - fresh).abs() < 0.25,
+        "{found} and {fresh}: {:#}",
+        ages[0]
+    );
+    ensure!(
+        mean(0, "oapl", "norm")? < 0.1 * mean(0, "none", "norm")?,
+        "{:#}",
+        ages[0]
+    );
+    // What a loss throws away is what the table of losses says, on the same groups.
+    for (of, with_gradient) in stale.iter().zip(ages) {
+        let masked = float(&of["losses"]["m2po"], "masked")?;
+        let found = float(&with_gradient["losses"]["m2po"], "masked")?;
+        ensure!(
+            (masked - found).abs() < 0.02,
+            "{masked} and {found} of {with_gradient:#}"
+        );
+    }
+    let again = measured(&out, &as_json)?.json()?;
+    ensure!(again == report, "another result: {again:#}");
+    let seeded = [&as_json[..], &["--seed", "1"]].concat();
+    let seeded = measured(&out, &seeded)?.json()?;
+    ensure!(seeded["ages"] == report["ages"], "{seeded:#}");
+    ensure!(
+        seeded["gradients"]["references"] != gradients["references"],
+        "{seeded:#}"
+    );
+
+    let page = folder.path().join("ages.html");
+    let named = page.display().to_string();
+    let ended = measured(&out, &[&arguments[..], &["--html", &named]].concat())?;
+    ensure!(ended.status.success(), "{}", ended.stderr);
+    for wanted in [
+        "Cosine with the on-policy gradient",
+        "fresh rollouts",
+        "m2po_areal",
+    ] {
+        ensure!(ended.stdout.contains(wanted), "{wanted}: {}", ended.stdout);
+    }
+    let page = std::fs::read_to_string(page)?;
+    ensure!(page.matches("<svg").count() == 5, "{page}");
+    ensure!(page.contains("Direction of the gradient"), "{page}");
+
+    let refused = |more: &[&str], what: &str| -> Result<()> {
+        let ended = measured(&out, more)?;
+        ensure!(
+            !ended.status.success() && ended.stdout.is_empty(),
+            "{}",
+            ended.stdout
+        );
+        ensure!(ended.stderr.contains(what), "{more:?}: {}", ended.stderr);
+        Ok(())
+    };
+    refused(&["--gradients", "--passes", "3"], "--passes 3")?;
+    refused(
+        &["--gradients", "--losses", "m2pox"],
+        "no loss has this name; there are m2po,",
+    )?;
+    refused(&["--losses", "m2po"], "--gradients")?;
+    Ok(())
+}
+
 /// Returns the paths of all files in a folder, sorted.
 fn walk(folder: &Path) -> Result<Vec<std::path::PathBuf>> {
     let mut files = Vec::new();

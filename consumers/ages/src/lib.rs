@@ -1,13 +1,15 @@
 //! Age of rollouts against how far the policy has moved from them: second moment, effective shares,
-//! tails of the ratio, and the tokens that each loss would discard.
+//! tails of the ratio, and the tokens that each loss would discard; and the direction of each loss's
+//! gradient against that of fresh rollouts.
 //!
 //! The input are groups of an archive, with the log-probs that they were sampled with and those under
 //! a later version. Nothing is trained. The crate does no IO: the caller reads groups, opens versions
-//! and computes log-probs.
+//! and computes log-probs and gradients.
 //!
 //! Where to begin reading: `choose.rs` says which groups to recompute under which versions,
 //! `measure.rs` weighs batches of them, `figures.rs` is what comes out, `answer.rs` puts it into one
-//! sentence, `loss.rs` lists the losses that discard tokens.
+//! sentence, `loss.rs` lists the losses that discard tokens. Of the gradients, `weights.rs` has what a
+//! model is to differentiate, `reference.rs` compares the results, `directions.rs` sums them up.
 //!
 //! ```
 //! use vintage_ages::{Ages, Group, Loss, Rollout};
@@ -42,15 +44,28 @@
 
 mod answer;
 mod choose;
+mod cost;
+mod directions;
+mod estimate;
 mod figures;
+mod laid;
 mod loss;
 mod measure;
+mod reference;
+mod verdict;
+mod weights;
 
 pub use answer::{Answer, answer};
 pub use choose::{Bounds, Chosen, Sampled, choose, tolerance};
+pub use cost::Gradients;
+pub use directions::{AgeDirections, BatchDirection, Directions, LossDirection};
+pub use estimate::Estimate;
 pub use figures::{AgeFigures, BatchFigures, Counts, Discarded};
 pub use loss::{DISCARDING, Loss};
 pub use measure::{Ages, Error, Group, Rollout};
+pub use reference::{Agreement, Reference, cosine};
+pub use verdict::verdict;
+pub use weights::Weights;
 
 #[cfg(test)]
 mod tests;

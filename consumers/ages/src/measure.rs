@@ -7,6 +7,7 @@ use vintage_losses::{Rule, Tokens, Weighed, weigh, weight_stats};
 
 use crate::{
     figures::{AgeFigures, BatchFigures, Counts},
+    laid::Laid,
     loss::Loss,
 };
 
@@ -156,7 +157,7 @@ impl Ages {
 }
 
 /// Counts what a loss did to a batch.
-fn counts(loss: &Loss, tokens: &Tokens<'_>, weighed: &Weighed) -> Counts {
+pub(crate) fn counts(loss: &Loss, tokens: &Tokens<'_>, weighed: &Weighed) -> Counts {
     let whole = loss.uncapped().and_then(|rule| weigh(&rule, tokens).ok());
     let truncated = whole.map(|whole| {
         let pairs = whole.weight.iter().zip(&weighed.weight);
@@ -165,67 +166,5 @@ fn counts(loss: &Loss, tokens: &Tokens<'_>, weighed: &Weighed) -> Counts {
     Counts {
         masked_tokens: weighed.stats.n_masked + weighed.stats.n_clipped,
         truncated_tokens: truncated,
-    }
-}
-
-/// Tokens of a batch, one rollout after the other.
-struct Laid {
-    new: Vec<f32>,
-    behavior: Vec<f32>,
-    valid: Vec<bool>,
-    row_ends: Vec<usize>,
-}
-
-impl Laid {
-    fn of(groups: &[Group]) -> Self {
-        let rollouts = || groups.iter().flat_map(|group| &group.rollouts);
-        let mut end = 0;
-        Self {
-            new: rollouts().flat_map(|of| &of.new).copied().collect(),
-            behavior: rollouts().flat_map(|of| &of.behavior).copied().collect(),
-            valid: rollouts().flat_map(|of| &of.trained).copied().collect(),
-            row_ends: rollouts()
-                .map(|of| {
-                    end += of.behavior.len();
-                    end
-                })
-                .collect(),
-        }
-    }
-
-    /// Returns the advantage of every token, from the rewards and the numbers of trained tokens of
-    /// each group.
-    fn advantages(
-        &self,
-        groups: &[Group],
-        of_group: impl Fn(&[f32], &[u32]) -> Vec<f32>,
-    ) -> Vec<f32> {
-        let mut all = Vec::with_capacity(self.new.len());
-        for group in groups {
-            let rewards: Vec<_> = group.rollouts.iter().map(|of| of.reward).collect();
-            let trained = |of: &Rollout| of.trained.iter().filter(|trained| **trained).count();
-            let lengths: Vec<_> = group.rollouts.iter().map(|of| trained(of) as u32).collect();
-            for (rollout, advantage) in group.rollouts.iter().zip(of_group(&rewards, &lengths)) {
-                all.extend(std::iter::repeat_n(advantage, rollout.behavior.len()));
-            }
-        }
-        all
-    }
-
-    fn tokens<'a>(&'a self, advantage: &'a [f32], clamp: f64) -> Tokens<'a> {
-        let tokens = Tokens::new(&self.new, &self.behavior, advantage, &self.valid);
-        Tokens {
-            clamp,
-            ..tokens.with_rows(&self.row_ends)
-        }
-    }
-
-    /// Returns the log-ratio of every trained token.
-    fn log_ratios(&self) -> Vec<f64> {
-        let pairs = self.new.iter().zip(&self.behavior).zip(&self.valid);
-        let trained = pairs.filter(|(_, valid)| **valid);
-        trained
-            .map(|((new, behavior), _)| f64::from(*new) - f64::from(*behavior))
-            .collect()
     }
 }

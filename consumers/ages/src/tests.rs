@@ -1,3 +1,5 @@
+mod gradients;
+
 use proptest::prelude::*;
 use vintage_control::{AlgorithmName, PolicyVersion};
 use vintage_losses::{Baseline, Level, Rule};

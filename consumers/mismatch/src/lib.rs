@@ -48,7 +48,7 @@ mod tally;
 pub use cause::Cause;
 pub use measurement::Measurement;
 pub use row::{Incomparable, Limits, Row};
-pub use score::recompute;
+pub use score::{lay_out, parts, recompute};
 
 #[cfg(test)]
 mod tests;

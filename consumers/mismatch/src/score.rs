@@ -25,16 +25,8 @@ pub(crate) fn score(
     temperature: impl Fn(&Row) -> f32,
 ) -> Result<Vec<Vec<f32>>> {
     let mut scores = Vec::with_capacity(rows.len());
-    let mut rest = rows;
-    while !rest.is_empty() {
-        let mut tokens = 0;
-        let fits = rest.iter().take_while(|row| {
-            tokens += row.prompt.len() + row.completion.len();
-            tokens <= TOKENS
-        });
-        let (now, later) = rest.split_at(fits.count().max(1));
-        rest = later;
-        let (packed, targets) = lay_out(now, &temperature);
+    for now in parts(rows) {
+        let (packed, targets) = lay_out_at(now, &temperature);
         let mut scored = decoder.score(&packed, &targets)?.logprob.into_iter();
         for row in now {
             scores.push(scored.by_ref().take(row.completion.len()).collect());
@@ -43,7 +35,29 @@ pub(crate) fn score(
     Ok(scores)
 }
 
-fn lay_out(rows: &[&Row], temperature: &impl Fn(&Row) -> f32) -> (Packed, Targets) {
+/// Splits rows, in order, into parts that are computed together: of 4,096 tokens at most, unless one row
+/// alone has more.
+pub fn parts<'a, 'r>(rows: &'a [&'r Row]) -> impl Iterator<Item = &'a [&'r Row]> {
+    let mut rest = rows;
+    std::iter::from_fn(move || {
+        let mut tokens = 0;
+        let fits = rest.iter().take_while(|row| {
+            tokens += row.prompt.len() + row.completion.len();
+            tokens <= TOKENS
+        });
+        let (now, later) = rest.split_at(fits.count().max(1).min(rest.len()));
+        rest = later;
+        (!now.is_empty()).then_some(now)
+    })
+}
+
+/// Lays out rows for a model: every completion token is a target, at the temperature of the log-probs
+/// that the engine reported.
+pub fn lay_out(rows: &[&Row]) -> (Packed, Targets) {
+    lay_out_at(rows, &Row::reported_temperature)
+}
+
+fn lay_out_at(rows: &[&Row], temperature: &impl Fn(&Row) -> f32) -> (Packed, Targets) {
     let mut targets = Targets::default();
     let mut sequences = Vec::with_capacity(rows.len());
     let mut start = 0;

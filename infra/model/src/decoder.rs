@@ -30,7 +30,9 @@ pub struct Decoder {
 }
 
 /// Values that a forward pass keeps for its backward pass: the batch, and either the activations of
-/// every layer or each layer's input only. No tensor `[tokens, vocab]` is kept.
+/// every layer or each layer's input only. No tensor `[tokens, vocab]` is kept. A copy shares the
+/// activations, which no backward pass changes, so that several passes can follow one forward pass.
+#[derive(Clone)]
 pub struct Tape {
     tokens: Vec<u32>,
     views: Views,
@@ -44,6 +46,7 @@ pub struct Tape {
 }
 
 /// Values kept of one layer.
+#[derive(Clone)]
 enum Kept {
     /// Everything that the layer's backward pass needs.
     Whole(LayerTape),

@@ -5,7 +5,7 @@ use crate::ops::head;
 use crate::packed::Targets;
 
 /// Queries and keys of one layer for a packed batch.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct View {
     /// Keys that each query attends to.
     pub pattern: Pattern,
@@ -20,7 +20,7 @@ pub struct View {
 
 /// Views of all layers: every position in all layers but the last, only the rows that are read in
 /// the last.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Views {
     /// View of every layer but the last.
     pub all: View,
@@ -48,7 +48,7 @@ impl Views {
 }
 
 /// Rows of the last layer's output that the targets read.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Readers {
     /// Packed positions read by any target, ascending.
     pub rows: Vec<u32>,

@@ -12,6 +12,7 @@ mod fleet;
 #[cfg(test)]
 mod hints;
 mod inspect;
+mod loss;
 mod mismatch;
 mod prune;
 mod report;

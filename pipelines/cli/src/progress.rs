@@ -160,6 +160,10 @@ impl Progress {
                 let far = format!("version {version}: {done}/{of} groups recomputed");
                 self.step(&far, "", *done, *of, done == of, now);
             }
+            RunEvent::Differentiated { version, done, of } => {
+                let far = format!("version {version}: {done}/{of} backward passes");
+                self.step(&far, "", *done, *of, done == of, now);
+            }
             RunEvent::Republished { records, of } => {
                 let far = format!("read {records}/{of} records");
                 self.step(&far, "", *records, *of, records == of, now);

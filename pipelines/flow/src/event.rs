@@ -79,6 +79,15 @@ pub enum RunEvent {
         /// Number of groups, each counted once for every version.
         of: u64,
     },
+    /// Progress of the gradients that are compared.
+    Differentiated {
+        /// Version at whose weights they are.
+        version: PolicyVersion,
+        /// Backward passes done so far, under all versions.
+        done: u64,
+        /// Number of backward passes.
+        of: u64,
+    },
     /// Result of a version's evaluation.
     Evaluated {
         /// Values and number of prompts.

@@ -110,6 +110,7 @@ impl Live {
             | RunEvent::Evaluating { .. }
             | RunEvent::Examined { .. }
             | RunEvent::Recomputed { .. }
+            | RunEvent::Differentiated { .. }
             | RunEvent::Announced { .. }
             | RunEvent::Standstill(_) => {}
         }

@@ -160,7 +160,7 @@ fn episode(config: &RunConfig, model: &DecoderConfig) -> usize {
 
 /// Returns the machine's memory in bytes, or the limit of this process's control group if that is
 /// lower.
-fn machine() -> Option<u64> {
+pub(crate) fn machine() -> Option<u64> {
     let read = |path: &str| std::fs::read_to_string(path).ok();
     let total = read("/proc/meminfo").and_then(|text| {
         let line = text

@@ -2,6 +2,10 @@
 //! these are in the store.
 
 mod archived;
+mod batch;
+mod fresh;
+mod gradients;
+mod planned;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,13 +20,21 @@ use vintage_ages::{
 use vintage_archive::Reader;
 use vintage_control::{AlgorithmName, Name, PolicyVersion};
 use vintage_learner::{baseline, rule};
-use vintage_mismatch::recompute;
+use vintage_mismatch::{Row, recompute};
 use vintage_model::Decoder;
 use vintage_report::AgesPage;
 use vintage_settings::RunConfig;
 use vintage_store::Weights;
 
-use self::archived::{Archived, Rewarded};
+use self::{
+    archived::{Archived, Rewarded},
+    fresh::Fresh,
+    gradients::Compared,
+    planned::Planned,
+};
+pub use vintage_ages::{AgeDirections, Estimate, LossDirection};
+
+pub use self::gradients::{GradientsReport, GradientsRequest, MeasuredReference};
 use crate::{
     archive_source::archive_of_run,
     decoders::{Decoders, blocking},
@@ -44,6 +56,8 @@ pub struct StalenessRequest {
     pub groups: usize,
     /// Number of versions under which groups of one staleness are recomputed.
     pub versions: usize,
+    /// Gradients of losses to compute on the groups; `None` for none.
+    pub gradients: Option<GradientsRequest>,
     /// File for a page with charts; `None` for no page.
     pub page: Option<PathBuf>,
 }
@@ -65,6 +79,9 @@ pub struct StalenessReport {
     pub groups_per_batch: u64,
     /// Figures by staleness.
     pub ages: Vec<AgeFigures>,
+    /// Direction of the losses' gradients, if it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gradients: Option<GradientsReport>,
     /// Number of archived groups that could not be recomputed, by reason.
     pub left_out: BTreeMap<&'static str, u64>,
     /// Page that was written.
@@ -113,19 +130,51 @@ async fn measure(request: &StalenessRequest, events: &Events) -> Result<Stalenes
         groups: request.groups,
         versions: request.versions,
     };
-    let chosen = choose(&archived.sampled, &there, bounds);
+    let planned = request.gradients.as_ref();
+    let planned = planned.map(|of| (Planned::of(of, &config), of));
+    let chosen = match &planned {
+        Some((planned, of)) => {
+            let cost = planned.cost;
+            cost.choose_within(&archived.sampled, &there, bounds, of.passes)
+        }
+        None => choose(&archived.sampled, &there, bounds),
+    };
     if chosen.iter().all(|of| of.age == 0) {
         return Err(refuse(folder, nothing_older(&archived, &policy, &there)));
     }
     let groups_per_batch = config.learner.prompts_per_update;
     let mut ages = Ages::new(losses(&config), groups_per_batch);
-    let run = Run {
+    let decoders = Decoders::open(&weights, config.learner.compute).await?;
+    let compared = match planned {
+        Some((planned, of)) => {
+            let passes = planned.affordable(&chosen, of)?;
+            let wanted = choose(&archived.sampled, &there, bounds);
+            let phase = RunEvent::Phase(planned.announcement(&chosen, &wanted));
+            let _nobody_listens = events.send(phase);
+            let (weights, limits) = (weights.clone(), decoders.limits());
+            let sampler = Fresh::open(&config, weights, chosen[0].version, of.seed, limits);
+            Some(Compared::start(planned, sampler.await?, passes, events))
+        }
+        None => None,
+    };
+    let mut run = Run {
         folder,
         reader: &reader,
-        decoders: Decoders::open(&weights, config.learner.compute).await?,
+        decoders,
+        compared,
         events,
     };
     run.recompute(&mut archived, &chosen, &mut ages).await?;
+    let gradients = match run.compared {
+        Some(compared) => {
+            let found = compared.finish(config.algorithm).await;
+            if found.ages.is_empty() {
+                return Err(refuse(folder, no_gradient(&found)));
+            }
+            Some(found)
+        }
+        None => None,
+    };
     let ages = ages.figures();
     let threshold = config.m2po.threshold;
     let Some(answer) = answer(&ages, threshold, config.algorithm) else {
@@ -147,6 +196,7 @@ async fn measure(request: &StalenessRequest, events: &Events) -> Result<Stalenes
         versions: versions.into_iter().collect(),
         groups_per_batch: groups_per_batch as u64,
         ages,
+        gradients,
         left_out: archived.left_out,
         page: request.page.clone(),
     };
@@ -156,6 +206,7 @@ async fn measure(request: &StalenessRequest, events: &Events) -> Result<Stalenes
             algorithm: config.algorithm,
             answer: &report.answer,
             ages: &report.ages,
+            gradients: report.gradients.as_ref().map(GradientsReport::shown),
         };
         page.write(to)?;
     }
@@ -167,13 +218,15 @@ struct Run<'a> {
     folder: &'a Path,
     reader: &'a Reader,
     decoders: Decoders<'a>,
+    /// Gradients, if they are asked for.
+    compared: Option<Compared>,
     events: &'a Events,
 }
 
 impl Run<'_> {
     /// Recomputes what was chosen, version by version, so that each is fetched once.
     async fn recompute(
-        &self,
+        &mut self,
         archived: &mut Archived,
         chosen: &[Chosen],
         ages: &mut Ages,
@@ -183,6 +236,9 @@ impl Run<'_> {
         for of_version in chosen.chunk_by(|a, b| a.version == b.version) {
             let version = of_version[0].version;
             let mut decoder = self.decoders.decoder(version).await?;
+            if let Some(compared) = &mut self.compared {
+                decoder = compared.sample(version, decoder).await?;
+            }
             for chosen in of_version {
                 let mut groups = Vec::with_capacity(chosen.groups.len());
                 for &at in &chosen.groups {
@@ -190,66 +246,89 @@ impl Run<'_> {
                     let rows = archived.rows(self.reader, at, limits).await?;
                     if let Some(rows) = rows {
                         let scored = blocking(move || Ok((score(&decoder, rows)?, decoder)));
-                        let (rollouts, back) = scored.await?;
+                        let ((rows, rollouts), back) = scored.await?;
                         decoder = back;
                         let sampled = &archived.sampled[at];
-                        groups.push(Group {
+                        let group = Group {
                             id: sampled.id.clone(),
                             oldest: sampled.oldest,
                             rollouts,
-                        });
+                        };
+                        groups.push((group, rows));
                     }
                     done += 1;
                     let _nobody_listens =
                         self.events.send(RunEvent::Recomputed { version, done, of });
                 }
-                ages.add(chosen.age, version, groups)
+                let scored = groups.iter().map(|(group, _)| group.clone()).collect();
+                ages.add(chosen.age, version, scored)
                     .map_err(|error| refuse(self.folder, error.to_string()))?;
+                if let Some(compared) = &mut self.compared {
+                    decoder = compared
+                        .compare(chosen.age, version, groups, decoder)
+                        .await?;
+                }
             }
         }
         Ok(())
     }
 }
 
-/// Computes the log-probs of a group's rollouts under a version.
-fn score(decoder: &Decoder, rows: Vec<Rewarded>) -> Result<Vec<Rollout>> {
+/// Computes the log-probs of a group's rollouts under a version. Returns their tokens, too.
+fn score(decoder: &Decoder, rows: Vec<Rewarded>) -> Result<(Vec<Row>, Vec<Rollout>)> {
     let parts: Vec<_> = rows.iter().map(|rewarded| &rewarded.row).collect();
     let scores = recompute(decoder, &parts)?;
     let rollouts = rows.into_iter().zip(scores);
     Ok(rollouts
-        .map(|(Rewarded { row, reward }, new)| Rollout {
-            reward,
-            behavior: row.reported,
-            new,
-            trained: row.sampled,
+        .map(|(Rewarded { row, reward }, new)| {
+            let rollout = Rollout {
+                reward,
+                behavior: row.reported.clone(),
+                new,
+                trained: row.sampled.clone(),
+            };
+            (row, rollout)
         })
-        .collect())
+        .unzip())
 }
 
-/// Returns the losses that discard tokens: the run's own with its settings, the others with their
-/// defaults.
+/// Returns the losses that discard tokens.
 fn losses(config: &RunConfig) -> Vec<Loss> {
-    let loss = |name| {
-        let defaults = RunConfig {
-            algorithm: name,
-            ..RunConfig::default()
-        };
-        let mut algorithm = if config.algorithm == name {
-            config.algorithm()
-        } else {
-            defaults.algorithm()
-        };
-        if name == AlgorithmName::M2po {
-            algorithm.m2_threshold = config.m2po.threshold;
-        }
-        Loss {
-            name,
-            rule: rule(&algorithm),
-            baseline: baseline(&algorithm),
-            clamp: algorithm.log_ratio_clamp,
-        }
+    DISCARDING
+        .into_iter()
+        .map(|name| loss(config, name))
+        .collect()
+}
+
+/// Returns a loss: the run's own has its settings, the others have their defaults.
+fn loss(config: &RunConfig, name: AlgorithmName) -> Loss {
+    let defaults = RunConfig {
+        algorithm: name,
+        ..RunConfig::default()
     };
-    DISCARDING.into_iter().map(loss).collect()
+    let mut algorithm = if config.algorithm == name {
+        config.algorithm()
+    } else {
+        defaults.algorithm()
+    };
+    if name == AlgorithmName::M2po {
+        algorithm.m2_threshold = config.m2po.threshold;
+    }
+    Loss {
+        name,
+        rule: rule(&algorithm),
+        baseline: baseline(&algorithm),
+        clamp: algorithm.log_ratio_clamp,
+    }
+}
+
+/// Says why no loss was compared with an on-policy gradient.
+fn no_gradient(found: &GradientsReport) -> String {
+    let groups = found.references.first().map_or(0, |of| of.groups);
+    format!(
+        "has no version with an on-policy gradient: in all but one batch of the {groups} groups that each \
+         version sampled, the rollouts of a prompt have one reward; --fresh takes more groups"
+    )
 }
 
 /// Says why no group is older than a version in the store.

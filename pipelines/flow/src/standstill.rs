@@ -113,6 +113,7 @@ impl Standstill {
             | RunEvent::Replayed { .. }
             | RunEvent::Examined { .. }
             | RunEvent::Recomputed { .. }
+            | RunEvent::Differentiated { .. }
             | RunEvent::Republished { .. } => self.progressed(now),
             RunEvent::Evaluating { version, prompts } => {
                 let what = format!("evaluating version {version} on {prompts} prompts");

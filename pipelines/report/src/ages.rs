@@ -1,21 +1,23 @@
 //! Page of `vintage staleness`: how far a policy is from the rollouts of each age.
 
+mod by_age;
+mod gradients;
+
 use std::{fmt::Write as _, path::Path};
 
 use vintage_ages::{AgeFigures, Answer};
 use vintage_control::AlgorithmName;
 use vintage_human::grouped;
 
+pub use self::gradients::GradientsShown;
 use crate::{
-    chart::{Axis, Curve, Curves, Look, Unit, number, staleness_at},
+    chart::{Look, Unit, number},
     error::Result,
-    figures::{Figure, drawn},
-    hover::Band,
+    figures::Figure,
     html::Escaped,
     ink::Ink,
     page::{begin, chart, end, persist},
     producers,
-    series::{Points, finite},
 };
 
 /// Losses whose curves are drawn; the run's own replaces the last one if it is none of them.
@@ -38,6 +40,8 @@ pub struct AgesPage<'a> {
     pub answer: &'a Answer,
     /// Figures by age, the youngest first.
     pub ages: &'a [AgeFigures],
+    /// Direction of the losses' gradients, if it was computed.
+    pub gradients: Option<GradientsShown<'a>>,
 }
 
 /// Curve of a chart by age: its colour, its name and its value at an age, where there is one.
@@ -70,9 +74,15 @@ impl AgesPage<'_> {
         for figure in self.figures()? {
             chart(&mut page, &figure);
         }
+        if let Some(shown) = &self.gradients {
+            chart(&mut page, &shown.figure(self.algorithm)?);
+        }
         page.push_str("</section>\n");
         self.policy(&mut page);
         self.losses(&mut page);
+        if let Some(shown) = &self.gradients {
+            shown.tables(&mut page, self.algorithm);
+        }
         end(&mut page);
         Ok(page)
     }
@@ -147,62 +157,20 @@ impl AgesPage<'_> {
         (unit, rule): (Unit, Option<f64>),
         lines: &[Line<'_>],
     ) -> Result<Figure> {
-        let points = |value: &dyn Fn(&AgeFigures) -> Option<f64>| -> Points {
-            let at = |of: &AgeFigures| Some((staleness_at(of.staleness), value(of)?));
-            finite(self.ages.iter().filter_map(at))
-        };
-        let curves = Curves {
-            axis: Axis::Staleness,
-            unit,
-            log: rule.is_some(),
-            reach: if rule.is_some() { vec![] } else { vec![0.0] },
-            rule,
-            lines: lines
-                .iter()
-                .map(|(ink, _, value)| Curve {
-                    ink: *ink,
-                    points: points(value),
-                    look: Look::Dotted,
-                })
-                .collect(),
-        };
-        let svg = drawn(title, curves.draw(&self.bands(unit, lines)))?;
-        let mut legend: Vec<_> = lines
-            .iter()
-            .map(|(ink, name, _)| (*ink, (*name).to_owned()))
-            .collect();
-        legend.extend(rule.map(|_| (Ink::Rule, "τ".to_owned())));
-        Ok(Figure {
-            title: title.to_owned(),
-            note: note.to_owned(),
-            legend,
-            svg: Some(svg),
-        })
-    }
-
-    /// Returns one band for each age, which reaches half-way to its neighbours.
-    fn bands(&self, unit: Unit, lines: &[Line<'_>]) -> Vec<Band> {
-        let places: Vec<_> = self
-            .ages
-            .iter()
-            .map(|of| staleness_at(of.staleness))
-            .collect();
-        let between = |a: usize, b: usize| Some(f64::midpoint(*places.get(a)?, *places.get(b)?));
-        let band = |(at, of): (usize, &AgeFigures)| {
-            let mut text = format!("staleness {}", number(of.staleness));
-            for (_, name, value) in lines {
-                if let Some(value) = value(of) {
-                    let _infallible = write!(text, "\n{name} {}", unit.write(value));
-                }
-            }
-            let before = at.checked_sub(1).and_then(|before| between(before, at));
-            Band {
-                start: before.unwrap_or(places[at]),
-                end: between(at, at + 1).unwrap_or(places[at]),
-                text,
-            }
-        };
-        self.ages.iter().enumerate().map(band).collect()
+        let staleness: Vec<_> = self.ages.iter().map(|of| of.staleness).collect();
+        let lines = lines.iter().map(|(ink, name, value)| by_age::Line {
+            ink: *ink,
+            name,
+            look: Look::Dotted,
+            values: self.ages.iter().map(value).collect(),
+        });
+        by_age::figure(
+            title,
+            note,
+            (unit, rule),
+            &staleness,
+            &lines.collect::<Vec<_>>(),
+        )
     }
 
     /// Writes the table of what does not depend on a loss.
@@ -339,6 +307,7 @@ mod tests {
             algorithm: AlgorithmName::Tis,
             answer: &answer,
             ages: &ages,
+            gradients: None,
         };
         let page = page.render().unwrap();
         assert!(page.contains("<h1>Rollouts &lt;of&gt; all ages.</h1>"));
@@ -374,6 +343,7 @@ mod tests {
             algorithm: AlgorithmName::Oapl,
             answer: &answer,
             ages: &ages,
+            gradients: None,
         };
         assert!(page.render().unwrap().contains("staleness 1\n"));
     }

@@ -65,7 +65,7 @@ use vintage_store::Store;
 
 use self::record::RunRecord;
 pub use self::{
-    ages::AgesPage,
+    ages::{AgesPage, GradientsShown},
     contender::Contender,
     error::{Error, Result},
     fairness::{Amount, Compared, Distribution, ProducerFigures, Producers, bias::Bias},

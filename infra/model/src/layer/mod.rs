@@ -28,6 +28,7 @@ pub(crate) struct Pass<'a> {
 }
 
 /// Values that a layer keeps for its backward pass.
+#[derive(Clone)]
 pub(crate) struct LayerTape {
     /// Input of the layer, `[T, hidden]`.
     pub(crate) x: Tensor,
@@ -44,6 +45,7 @@ pub(crate) struct LayerTape {
 }
 
 /// Rotated queries or keys, and the values that their norm's backward needs.
+#[derive(Clone)]
 struct Rotated {
     rotated: Tensor,
     /// Values before the norm, and the norm's scales; `None` without a norm.

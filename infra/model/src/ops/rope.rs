@@ -7,7 +7,7 @@ use crate::ops::storage::with_mut;
 use crate::{config::DecoderConfig, error::Result};
 
 /// Cosines and sines of the rotations at positions `0..len`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Table {
     /// Number of pairs of dimensions.
     pub half: usize,

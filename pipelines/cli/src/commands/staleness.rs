@@ -1,9 +1,13 @@
 //! `vintage staleness`: recomputes archived groups under later versions.
 
+mod gradients;
+
 use std::fmt::Write as _;
 
 use anyhow::Result;
-use vintage_flow::staleness::{StalenessReport, StalenessRequest, staleness as run};
+use vintage_flow::staleness::{
+    GradientsRequest, StalenessReport, StalenessRequest, staleness as run,
+};
 use vintage_human::grouped;
 
 use super::Context;
@@ -17,8 +21,14 @@ pub(crate) async fn staleness(args: &StalenessArgs, context: &Context) -> Result
     let request = StalenessRequest {
         folder: args.folder.clone(),
         learner: args.name.clone(),
-        groups: args.groups,
-        versions: args.versions,
+        groups: args.groups(),
+        versions: args.versions(),
+        gradients: args.gradients.then(|| GradientsRequest {
+            losses: args.losses.clone(),
+            fresh: args.fresh,
+            passes: args.passes,
+            seed: args.seed,
+        }),
         page: args.html.clone(),
     };
     let (events, shown) = context.progress(0);
@@ -80,6 +90,9 @@ fn text(report: &StalenessReport) -> String {
     );
     for (reason, groups) in &report.left_out {
         let _infallible = writeln!(text, "left out: {} groups, {reason}", grouped(*groups));
+    }
+    if let Some(found) = &report.gradients {
+        gradients::add(&mut text, found);
     }
     if let Some(page) = &report.page {
         let _infallible = writeln!(text, "{}", page.display());

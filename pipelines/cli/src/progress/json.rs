@@ -72,6 +72,11 @@ enum Line<'a> {
         done: u64,
         of: u64,
     },
+    Differentiated {
+        version: PolicyVersion,
+        done: u64,
+        of: u64,
+    },
     Standstill {
         text: &'a str,
     },
@@ -142,6 +147,11 @@ fn line(event: &RunEvent) -> Option<Line<'_>> {
             of: *prompts,
         },
         RunEvent::Recomputed { version, done, of } => Line::Recomputed {
+            version: *version,
+            done: *done,
+            of: *of,
+        },
+        RunEvent::Differentiated { version, done, of } => Line::Differentiated {
             version: *version,
             done: *done,
             of: *of,

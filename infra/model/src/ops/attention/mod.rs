@@ -74,6 +74,7 @@ pub struct Pattern {
 }
 
 /// Results of the attention's forward pass.
+#[derive(Clone)]
 pub(crate) struct Attended {
     /// Output, `[queries, heads·width]`.
     pub(crate) out: Tensor,

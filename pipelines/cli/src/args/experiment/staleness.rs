@@ -8,7 +8,7 @@ use vintage_control::AlgorithmName;
 use vintage_experiment::staleness::{Arm, Grid, Loss};
 use vintage_settings::RunConfig;
 
-use crate::args::ConfigArgs;
+use crate::args::{ConfigArgs, loss::loss};
 
 /// Learning rate of losses that have none of their own: the default of the built-in task.
 const LR: f64 = 1e-4;
@@ -124,15 +124,6 @@ impl Task {
 struct Rate {
     of: Option<AlgorithmName>,
     lr: f64,
-}
-
-/// Parses the name of a loss.
-fn loss(name: &str) -> Result<AlgorithmName, String> {
-    let mut names = AlgorithmName::ALL.into_iter();
-    names.find(|loss| loss.as_str() == name).ok_or_else(|| {
-        let names = AlgorithmName::ALL.map(AlgorithmName::as_str);
-        format!("no loss has this name; there are {}", names.join(", "))
-    })
 }
 
 /// Parses a learning rate: `X`, or `LOSS=X`.
