@@ -82,7 +82,7 @@ pub struct Learner {
     /// First update that this process knows no plan of.
     unplanned: UpdateNumber,
     /// Update that is computed and not yet recorded.
-    unrecorded: Option<Unrecorded>,
+    unrecorded: Option<Box<Unrecorded>>,
     /// Time spent recording since the last update, while nothing was computed.
     recorded_between: Duration,
     /// True once the source, or the learner that is followed, has ended.

@@ -67,14 +67,14 @@ impl Learner {
         }
         self.groups_trained += plan.groups.len() as u64;
         self.groups_rejected += counted(&plan.rejections);
-        self.unrecorded = Some(Unrecorded {
+        self.unrecorded = Some(Box::new(Unrecorded {
             announcement: self.announcement(),
             occasion,
             held,
             adapters: None,
             plan,
             trained,
-        });
+        }));
         let version = self.trainer.version();
         let learner = &self.settings.learner;
         let is_due = version.0.is_multiple_of(learner.checkpoint_every);

@@ -36,7 +36,7 @@ impl Learner {
     /// Records the update that was computed last, if it is not recorded yet.
     pub(super) async fn record_last(&mut self) -> Result<()> {
         match self.unrecorded.take() {
-            Some(done) => Box::pin(self.record(done)).await,
+            Some(done) => Box::pin(self.record(*done)).await,
             None => Ok(()),
         }
     }
