@@ -81,6 +81,8 @@ pub struct Learner {
     first_unplanned: UpdateNumber,
     /// First update that this process knows no plan of.
     unplanned: UpdateNumber,
+    /// First update whose groups are not chosen.
+    unchosen: UpdateNumber,
     /// Update that is computed and not yet recorded.
     unrecorded: Option<Box<Unrecorded>>,
     /// Time spent recording since the last update, while nothing was computed.
@@ -198,6 +200,7 @@ impl Learner {
             groups_rejected,
             first_unplanned: UpdateNumber::FIRST,
             unplanned: UpdateNumber::FIRST,
+            unchosen: UpdateNumber::FIRST,
             unrecorded: None,
             recorded_between: Duration::ZERO,
             ended: false,
@@ -251,7 +254,8 @@ impl Learner {
             else {
                 break;
             };
-            self.report_progress(plan.update().next(), false);
+            self.unchosen = plan.update().next();
+            self.report_progress(self.unchosen, false);
             (self.taken, self.last_wait_report) = (0, None);
             if plan.follows.is_none() {
                 plan.rejections = self.drain_refused();

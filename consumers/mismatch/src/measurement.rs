@@ -93,8 +93,8 @@ impl Measurement {
             .collect()
     }
 
-    /// Returns the version, of those that are `there`, that sampled most rows of an engine, then its
-    /// neighbours among them and the oldest, which a server holds whose weights were never changed:
+    /// Returns the version, of those that are `there`, whose tokens differ most in sum, or of which an
+    /// engine has most rows if none is scored, then its neighbours among them and the oldest, which a server holds whose weights were never changed:
     /// what [`Measurement::explain`] wants.
     pub fn suspects(&self, engine: &str, there: &[PolicyVersion]) -> Vec<PolicyVersion> {
         let mut rows: BTreeMap<PolicyVersion, usize> = BTreeMap::new();
@@ -107,9 +107,16 @@ impl Measurement {
                 *rows.entry(version).or_default() += 1;
             }
         }
-        let Some((main, _)) = rows
+        let differs = |version: PolicyVersion| {
+            let part = self.parts.get(&(engine.to_owned(), version));
+            let found = part.and_then(|part| part.mismatch(engine, Precision::F32));
+            found.map_or(0.0, |found| found.mean * found.tokens as f64)
+        };
+        let rows = rows
             .into_iter()
-            .max_by_key(|(version, rows)| (*rows, *version))
+            .map(|(version, rows)| (differs(version), rows, version));
+        let Some((_, _, main)) =
+            rows.max_by(|a, b| a.0.total_cmp(&b.0).then((a.1, a.2).cmp(&(b.1, b.2))))
         else {
             return Vec::new();
         };

@@ -161,15 +161,25 @@ fn likely_causes_are_found() {
 }
 
 #[test]
-fn suspects_are_the_version_with_most_rows_and_its_neighbours() {
+fn suspects_are_the_version_that_differs_or_has_most_rows_and_its_neighbours() {
     let (_, decoder) = version(3);
     let mut all = rows(&decoder, 0.5, 3);
     all[0].spans = vec![span(0, 9)];
-    let measurement = Measurement::new(all);
+    let mut measurement = Measurement::new(all);
     let there = [0, 2, 3, 7, 9].map(PolicyVersion);
     assert_eq!(
         measurement.suspects(ENGINE, &there),
         [3, 2, 7, 0].map(PolicyVersion)
     );
     assert!(measurement.suspects("another", &there).is_empty());
+
+    // The rows of version 3 are right, and the one that says 9 is not.
+    for at in [3, 9] {
+        let (at, decoder) = version(at);
+        measurement.score(at, &decoder).unwrap();
+    }
+    assert_eq!(
+        measurement.suspects(ENGINE, &there),
+        [9, 7, 0].map(PolicyVersion)
+    );
 }

@@ -143,7 +143,8 @@ impl Learner {
         // Between publications only the counts are new.
         let (version, weights_sha256) = self.published;
         self.announced_at = Instant::now();
-        self.report_progress(self.unplanned, false);
+        let next_update = self.unchosen.max(self.trainer.next_update());
+        self.report_progress(next_update, false);
         self.outlet
             .announce(&PolicyAnnouncement {
                 version,
