@@ -32,7 +32,13 @@ const OPENED_BY: &[(&str, &[&str])] = &[
     ("PromptSet::from_reader(", &["prompts.rs"]),
     (
         "PromptSets::read(",
-        &["eval.rs", "follow.rs", "preflight.rs", "trial.rs"],
+        &[
+            "eval.rs",
+            "follow.rs",
+            "fresh.rs",
+            "preflight.rs",
+            "trial.rs",
+        ],
     ),
     ("PromptSets::load(", &["prepared.rs"]),
     // An evaluation has a reward of its own beside the producer's.
