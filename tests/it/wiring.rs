@@ -41,10 +41,16 @@ const OPENED_BY: &[(&str, &[&str])] = &[
         ],
     ),
     ("PromptSets::load(", &["prepared.rs"]),
-    // An evaluation has a reward of its own beside the producer's.
+    // Evaluations and gradients have rewards of their own beside the producer's.
     (
         "open_reward(",
-        &["exam.rs", "preflight.rs", "prepared.rs", "trial.rs"],
+        &[
+            "exam.rs",
+            "fresh.rs",
+            "preflight.rs",
+            "prepared.rs",
+            "trial.rs",
+        ],
     ),
     // Version 0 is read from the folder if an earlier process checked it.
     ("ModelFolder::open(", &["doctor.rs", "version_zero.rs"]),
