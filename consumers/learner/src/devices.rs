@@ -9,23 +9,30 @@ use vintage_settings::Device;
 use crate::{adamw::AdamW, engine::UpdateEngine, error::Result, host::HostEngine};
 
 /// Devices that a program is built for. Methods that open one refuse any other, and say what is
-/// missing: the feature in this build, driver, GPU or a library of CUDA.
+/// missing: the feature in this build, driver, GPU or a library of CUDA. What is given here holds for
+/// a program that computes on no GPU itself.
 pub trait Devices: fmt::Debug + Send + Sync {
     /// Opens the engine that trains on `device` and continues with the moments of `optimizer`.
     fn open(&self, device: Device, optimizer: AdamW) -> Result<Box<dyn UpdateEngine>>;
 
-    /// Describes the GPU, if `device` is one.
-    fn describe(&self, device: Device) -> Result<Option<String>, vintage_model::Error>;
+    /// Describes the device, if it is a GPU.
+    fn describe(&self, _: Device) -> Result<Option<String>, vintage_model::Error> {
+        Ok(None)
+    }
 
-    /// Opens the implementation of M2PO's rules on `device`.
-    fn weigher(&self, device: Device) -> Result<Box<dyn Weigher>>;
+    /// Opens the implementation of M2PO's rules on a device.
+    fn weigher(&self, _: Device) -> Result<Box<dyn Weigher>> {
+        Ok(Box::new(HostWeigher))
+    }
 
     /// Returns the peak of the GPU memory that this process had in use at once, in bytes, since it
     /// started or since [`Devices::forget_peak`]; `None` on the CPU.
-    fn peak_bytes(&self, device: Device) -> Option<u64>;
+    fn peak_bytes(&self, _: Device) -> Option<u64> {
+        None
+    }
 
     /// Resets the peak that [`Devices::peak_bytes`] returns.
-    fn forget_peak(&self, device: Device);
+    fn forget_peak(&self, _: Device) {}
 
     /// Returns whether the next update is wanted, where a program asks for each: until it is, none
     /// is planned. `None` if all are wanted.
@@ -80,12 +87,6 @@ impl Devices for CpuOnly {
         Self::require_cpu(device)?;
         Ok(Box::new(HostWeigher))
     }
-
-    fn peak_bytes(&self, _: Device) -> Option<u64> {
-        None
-    }
-
-    fn forget_peak(&self, _: Device) {}
 }
 
 /// Rules as a learner on the CPU computes them.

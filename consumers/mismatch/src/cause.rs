@@ -77,14 +77,21 @@ pub(crate) fn find(
     let labelled = score(decoder, rows, Row::reported_temperature)?;
     let found = Distance::between(rows, version, &labelled, 0);
     let explains = |other: &Distance| other.mean() * BETTER < found.mean();
+    let mut best: Option<(f64, PolicyVersion)> = None;
     for (fits, other) in others {
         let scores = score(other, rows, Row::reported_temperature)?;
-        if explains(&Distance::between(rows, version, &scores, 0)) {
-            return Ok(Cause::OtherVersion {
-                labelled: version,
-                fits: *fits,
-            });
+        let distance = Distance::between(rows, version, &scores, 0);
+        // Of equal ones the oldest: versions whose update changed nothing have the same weights.
+        let found = (distance.mean(), *fits);
+        if explains(&distance) && best.is_none_or(|best| found < best) {
+            best = Some(found);
         }
+    }
+    if let Some((_, fits)) = best {
+        return Ok(Cause::OtherVersion {
+            labelled: version,
+            fits,
+        });
     }
     let other_temperature = |row: &Row| if row.raw { row.temperature } else { 1.0 };
     let scores = score(decoder, rows, other_temperature)?;

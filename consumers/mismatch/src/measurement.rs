@@ -94,8 +94,8 @@ impl Measurement {
     }
 
     /// Returns the version, of those that are `there`, whose tokens differ most in sum, or of which an
-    /// engine has most rows if none is scored, then its neighbours among them and the oldest, which a server holds whose weights were never changed:
-    /// what [`Measurement::explain`] wants.
+    /// engine has most rows if none is scored. Its neighbours among them follow, and the oldest, which
+    /// a server holds whose weights were never changed: what [`Measurement::explain`] wants.
     pub fn suspects(&self, engine: &str, there: &[PolicyVersion]) -> Vec<PolicyVersion> {
         let mut rows: BTreeMap<PolicyVersion, usize> = BTreeMap::new();
         for row in self.rows.iter().filter(|row| row.engine == engine) {

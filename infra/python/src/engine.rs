@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use vintage_control::{Fingerprint, Plan, UpdateResult};
 use vintage_learner::{
-    AdamW, CpuOnly, Devices, Error, Moments, PackedBatch, Result, Weigher,
+    AdamW, Devices, Error, Moments, PackedBatch, Result,
     engine::{UpdateEngine, UpdateStats},
 };
 use vintage_losses::Stats;
@@ -111,20 +111,6 @@ impl Devices for PythonDevices {
             changed: true,
         }))
     }
-
-    fn describe(&self, _: Device) -> Result<Option<String>, vintage_model::Error> {
-        Ok(None)
-    }
-
-    fn weigher(&self, _: Device) -> Result<Box<dyn Weigher>> {
-        CpuOnly.weigher(Device::Cpu)
-    }
-
-    fn peak_bytes(&self, _: Device) -> Option<u64> {
-        None
-    }
-
-    fn forget_peak(&self, _: Device) {}
 
     fn wanted(&self) -> Option<watch::Receiver<bool>> {
         Some(self.wanted.subscribe())

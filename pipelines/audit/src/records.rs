@@ -180,9 +180,7 @@ impl Listing {
             let result: Option<UpdateResult> = parsed(objects.next().await?, &path, findings);
             match result {
                 Some(result) => ledger.result(update, &result, plan.as_ref(), findings),
-                // The last two updates may have plans alone: one is recorded while the next is
-                // computed. A copy of the folder made for a replay has no results at all.
-                None if number + 1 < noted || number + 2 < planned && noted > 0 => {
+                None if is_missing(number, planned, noted) => {
                     findings.breach("results missing", || {
                         format!("{path} is missing, and later records are there")
                     });
@@ -201,6 +199,13 @@ impl Listing {
         }
         Ok(())
     }
+}
+
+/// Returns true if an update without a result should have one, where `planned` updates have plans and
+/// the last result is of update `noted` − 1. The last two may have plans alone: one is recorded while
+/// the next is computed. A copy of the folder made for a replay has no results at all.
+fn is_missing(number: u64, planned: u64, noted: u64) -> bool {
+    noted > 0 && (number + 1 < noted || number + 2 < planned)
 }
 
 /// Notes an update that gave other weights when it was run again, on a device that may do so.
@@ -298,4 +303,25 @@ fn checkpoint_of(learner: &Name, version: u64) -> String {
 fn parse(path: &str, kind: &str, end: &str) -> Option<(Name, u64)> {
     let (name, number) = path.strip_prefix(kind)?.split_once('/')?;
     Some((name.parse().ok()?, number.strip_suffix(end)?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_missing;
+
+    #[test]
+    fn the_last_two_updates_may_lack_results() {
+        let missing = |planned, noted| -> Vec<u64> {
+            (0..planned)
+                .filter(|number| is_missing(*number, planned, noted))
+                .collect()
+        };
+        // Every number here is of an update without a result.
+        assert_eq!(missing(6, 4), [0, 1, 2, 3]);
+        assert_eq!(missing(6, 6), [0, 1, 2, 3, 4]);
+        assert_eq!(missing(6, 0), [0; 0], "a copy for a replay");
+        assert!(!is_missing(4, 6, 4) && !is_missing(5, 6, 4));
+        assert!(is_missing(4, 7, 4), "three plans without a result");
+        assert!(is_missing(4, 6, 6), "a result after it");
+    }
 }

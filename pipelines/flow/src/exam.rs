@@ -5,8 +5,8 @@ use std::{ops::Range, sync::Arc};
 use vintage_control::PolicyVersion;
 use vintage_local::LocalEngine;
 use vintage_rollout::{
-    Closing, ConversingEngine, Engine, EngineError, Prompt, PromptSet, Reward, RewardItem, Sample,
-    SampleRequest, Sampling, all_groups, group_seed, open_reward,
+    Closing, Engine, EngineError, Prompt, PromptSet, Reward, RewardItem, Sample, SampleRequest,
+    Sampling, all_groups, group_seed, open_reward,
 };
 use vintage_settings::RunConfig;
 use vintage_trajectory::GroupId;
@@ -14,7 +14,7 @@ use vintage_trajectory::GroupId;
 use crate::{
     error::{Error, Result},
     preflight::check_answers,
-    prepared::start_environment,
+    prepared::conversing,
 };
 
 /// Held-out prompts with the engine that answers them and the reward that judges the answers.
@@ -55,14 +55,7 @@ impl Exam {
         mut prompts: PromptSet,
         count: usize,
     ) -> Result<Self> {
-        let mut engine: Box<dyn Engine> = Box::new(engine);
-        let mut closing = None;
-        // An environment of its own, so that its episodes' numbers are not mixed with the producer's.
-        if let Some(environment) = start_environment(config)? {
-            let (conversing, end) = ConversingEngine::new(engine, environment);
-            engine = Box::new(conversing);
-            closing = Some(end);
-        }
+        let (engine, closing) = conversing(engine, config)?;
         prompts.render(|messages| engine.render(messages).map_err(|error| error.to_string()))?;
         Ok(Self {
             engine,

@@ -3,9 +3,11 @@
 
 use std::path::Path;
 
+use vintage_local::LocalEngine;
 use vintage_model::ModelFolder;
 use vintage_rollout::{
-    Environment, Form, PromptSet, Reward, RewardItem, open_environment, open_reward,
+    Closing, ConversingEngine, Engine, Environment, Form, PromptSet, Reward, RewardItem,
+    open_environment, open_reward,
 };
 use vintage_settings::RunConfig;
 
@@ -120,6 +122,21 @@ pub(crate) fn start_environment(config: &RunConfig) -> Result<Option<Environment
     let most = config.learner.micro_batch_tokens;
     rollout.environment.episode_tokens.get_or_insert(most);
     Ok(open_environment(&rollout)?)
+}
+
+/// Lets `engine` sample episodes, if the settings name an environment: one of its own, so that its
+/// episodes' numbers are not mixed with the producer's. Returns the environment's end, too.
+pub(crate) fn conversing(
+    engine: LocalEngine,
+    config: &RunConfig,
+) -> Result<(Box<dyn Engine>, Option<Closing>)> {
+    Ok(match start_environment(config)? {
+        Some(environment) => {
+            let (conversing, end) = ConversingEngine::new(Box::new(engine), environment);
+            (Box::new(conversing), Some(end))
+        }
+        None => (Box::new(engine), None),
+    })
 }
 
 #[cfg(test)]

@@ -227,16 +227,7 @@ impl AgesPage<'_> {
             let cell = |of: &AgeFigures| {
                 of.losses.get(name).map_or_else(
                     || "–".to_owned(),
-                    |of| {
-                        let capped = of
-                            .truncated
-                            .map(|share| format!(" + {}", Unit::Share.write(share)));
-                        format!(
-                            "{}{}",
-                            Unit::Share.write(of.masked),
-                            capped.unwrap_or_default()
-                        )
-                    },
+                    |of| by_age::discarded(of.masked, of.truncated),
                 )
             };
             let own = if name == self.algorithm.as_str() {

@@ -1,4 +1,4 @@
-//! Execution of a durable plan: the update is computed, while the one before is recorded.
+//! Execution of a plan: its update is computed, while it is written and the one before is recorded.
 
 use std::time::Instant;
 
@@ -30,7 +30,7 @@ impl Learner {
         };
         self.take_adapters().await?;
         let is_new = occasion != Occasion::Again;
-        let is_kept = self.unrecorded.is_some();
+        let is_kept = self.unrecorded.is_some() && self.is_published(self.trainer.version());
         let began = Instant::now();
         // Who computes elsewhere is told of nothing that could still become another plan.
         let is_early = is_new && self.wanted.is_some();

@@ -75,7 +75,7 @@ impl Learner {
     }
 
     /// Returns true if every process is to have the weights of this version.
-    fn is_published(&self, version: PolicyVersion) -> bool {
+    pub(super) fn is_published(&self, version: PolicyVersion) -> bool {
         let learner = &self.settings.learner;
         version.0.is_multiple_of(learner.publish_every) || version.0 == learner.steps
     }

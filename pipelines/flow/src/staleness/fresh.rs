@@ -7,8 +7,8 @@ use vintage_control::PolicyVersion;
 use vintage_local::LocalEngine;
 use vintage_mismatch::{Limits, Row};
 use vintage_rollout::{
-    Closing, ConversingEngine, Engine, EngineError, PromptSet, Reward, RewardItem, Sample,
-    SampleRequest, Sampling, all_groups, group_seed, open_reward,
+    Closing, Engine, EngineError, PromptSet, Reward, RewardItem, Sample, SampleRequest, Sampling,
+    all_groups, group_seed, open_reward,
 };
 use vintage_settings::RunConfig;
 use vintage_store::Weights;
@@ -18,7 +18,7 @@ use super::batch::Batch;
 use crate::{
     error::{Error, Result},
     preflight::check_answers,
-    prepared::start_environment,
+    prepared::conversing,
     prompts::PromptSets,
 };
 
@@ -56,14 +56,7 @@ impl Fresh {
         let mut prompts = PromptSets::read(&config.prompts)?.train;
         let policy = config.learner.policy.clone();
         let engine = LocalEngine::open(weights, policy, version).await?;
-        let mut engine: Box<dyn Engine> = Box::new(engine);
-        let mut closing = None;
-        // An environment of its own, so that its episodes' numbers are not mixed with the producer's.
-        if let Some(environment) = start_environment(config)? {
-            let (conversing, end) = ConversingEngine::new(engine, environment);
-            engine = Box::new(conversing);
-            closing = Some(end);
-        }
+        let (engine, closing) = conversing(engine, config)?;
         prompts.render(|messages| engine.render(messages).map_err(|error| error.to_string()))?;
         let reward = open_reward(&config.rollout)?;
         check_answers(&*reward, &prompts)?;

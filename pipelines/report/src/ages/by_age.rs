@@ -80,3 +80,13 @@ fn bands(unit: Unit, staleness: &[f64], places: &[f64], lines: &[Line<'_>]) -> V
     };
     staleness.iter().enumerate().map(band).collect()
 }
+
+/// Writes the share of tokens that a loss masks and, after +, of those whose weight it caps.
+pub(super) fn discarded(masked: f64, truncated: Option<f64>) -> String {
+    let capped = truncated.map(|share| format!(" + {}", Unit::Share.write(share)));
+    format!(
+        "{}{}",
+        Unit::Share.write(masked),
+        capped.unwrap_or_default()
+    )
+}

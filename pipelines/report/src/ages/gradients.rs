@@ -105,16 +105,7 @@ impl GradientsShown<'_> {
             (
                 "What each gradient throws away",
                 "Share of tokens without gradient, and after + the share whose weight is capped.",
-                |of| {
-                    let capped = of
-                        .truncated
-                        .map(|share| format!(" + {}", Unit::Share.write(share)));
-                    format!(
-                        "{}{}",
-                        Unit::Share.write(of.masked),
-                        capped.unwrap_or_default()
-                    )
-                },
+                |of| by_age::discarded(of.masked, of.truncated),
             ),
             (
                 "What remains",

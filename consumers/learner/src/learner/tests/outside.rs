@@ -10,7 +10,7 @@ use vintage_store::{Records, Weights};
 use super::*;
 use crate::{
     adamw::AdamW,
-    devices::{CpuOnly, Devices, Weigher},
+    devices::{CpuOnly, Devices},
     engine::{UpdateEngine, UpdateStats},
     extent::Extent,
     fingerprint,
@@ -40,20 +40,6 @@ impl Devices for Asking {
             fingerprint: fingerprint::of_torch("torch 9.9", "cpu"),
         }))
     }
-
-    fn describe(&self, _: Device) -> Result<Option<String>, vintage_model::Error> {
-        Ok(None)
-    }
-
-    fn weigher(&self, device: Device) -> Result<Box<dyn Weigher>> {
-        CpuOnly.weigher(device)
-    }
-
-    fn peak_bytes(&self, _: Device) -> Option<u64> {
-        None
-    }
-
-    fn forget_peak(&self, _: Device) {}
 
     fn wanted(&self) -> Option<watch::Receiver<bool>> {
         Some(self.wanted.subscribe())

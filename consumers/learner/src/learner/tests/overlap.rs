@@ -10,7 +10,7 @@ use vintage_store::{Records, Weights};
 use super::*;
 use crate::{
     adamw::AdamW,
-    devices::{CpuOnly, Devices, Weigher},
+    devices::Devices,
     engine::{UpdateEngine, UpdateStats},
     host::HostEngine,
     learner::{
@@ -62,20 +62,6 @@ impl Devices for &'static Waiting {
             of: self,
         }))
     }
-
-    fn describe(&self, _: Device) -> Result<Option<String>, vintage_model::Error> {
-        Ok(None)
-    }
-
-    fn weigher(&self, device: Device) -> Result<Box<dyn Weigher>> {
-        CpuOnly.weigher(device)
-    }
-
-    fn peak_bytes(&self, _: Device) -> Option<u64> {
-        None
-    }
-
-    fn forget_peak(&self, _: Device) {}
 }
 
 impl UpdateEngine for WaitingEngine {
