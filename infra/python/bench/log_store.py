@@ -12,6 +12,7 @@ import sys
 import numpy as np
 import pyarrow as pa
 from rollouts import LONG, PROMPT, SAMPLES, Group
+from safetensors.numpy import save_file
 
 import vintage
 
@@ -58,24 +59,8 @@ def build_model(folder: pathlib.Path) -> None:
         shapes[f"{layer}mlp.{name}.weight"] = (16, 16)
     for name in ("input_layernorm", "post_attention_layernorm"):
         shapes[f"{layer}{name}.weight"] = (16,)
-    write_safetensors(
-        model / "model.safetensors",
-        {name: draw.normal(0, 0.02, shape).astype(np.float32) for name, shape in shapes.items()},
-    )
-
-
-def write_safetensors(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
-    """Writes arrays as safetensors: a header of JSON, and their bytes."""
-    header, offset = {}, 0
-    for name, array in arrays.items():
-        header[name] = {"dtype": "F32", "shape": list(array.shape), "data_offsets": [offset, offset + array.nbytes]}
-        offset += array.nbytes
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with path.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for array in arrays.values():
-            file.write(array.tobytes())
+    arrays = {name: draw.normal(0, 0.02, shape).astype(np.float32) for name, shape in shapes.items()}
+    save_file(arrays, model / "model.safetensors")
 
 
 class Cluster:
