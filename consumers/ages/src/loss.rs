@@ -18,10 +18,11 @@ pub struct Loss {
 
 /// Names of the losses that mask, clip or truncate, from those that bound the whole batch to those
 /// that cap weights. The other losses keep every token, with a weight that is smooth or none.
-pub const DISCARDING: [AlgorithmName; 20] = [
+pub const DISCARDING: [AlgorithmName; 21] = [
     AlgorithmName::M2po,
     AlgorithmName::M2poAreal,
     AlgorithmName::M2poFork,
+    AlgorithmName::M2poRestoring,
     AlgorithmName::Grpo,
     AlgorithmName::Dapo,
     AlgorithmName::Gspo,

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use candle_core::{DType, Device, Result as Candle, Tensor};
 use vintage_control::{OptimizerSettings, Plan};
-use vintage_learner::engine::{Step, UpdateStats, rule, weigh_batch};
+use vintage_learner::engine::{Step, UpdateStats, rule, weigh_batch, weights_of};
 use vintage_learner::{AdamW, Error, Joined, PackedBatch, Result};
 use vintage_model::{Compute, Decoder};
 use vintage_model_gpu::{DeviceDecoder, DeviceGradients, DeviceScored};
@@ -63,11 +63,13 @@ impl DevicePolicy {
         new: &Tensor,
         outcome: &mut UpdateStats,
     ) -> Result<DeviceWeighed> {
-        let rule = rule(&plan.algorithm);
+        let rule = rule(&plan.algorithm, plan.update());
         let joined = Joined::of(batches.iter().copied(), plan.algorithm.m2_scope);
+        // Four bytes a token, beside all weights, which are copied after every update.
+        let log_probs = new.to_vec1::<f32>();
+        let log_probs = log_probs.map_err(failed("weighing a batch"))?;
+        outcome.weights = Some(weights_of(plan, &joined, &log_probs)?);
         if plan.reuse.passes > 1 || plan.reuse.kl.is_some() {
-            let log_probs = new.to_vec1::<f32>();
-            let log_probs = log_probs.map_err(failed("weighing a batch"))?;
             let prox = self.prox.get_or_insert_with(|| log_probs.clone());
             let (weighed, distance) = weigh_batch(plan, &joined, &log_probs, prox)?;
             outcome.distance = distance;

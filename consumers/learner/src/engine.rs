@@ -4,7 +4,7 @@
 use std::{borrow::Cow, collections::BTreeMap, fmt};
 
 use vintage_control::{Fingerprint, OptimizerSettings, Plan, Training};
-use vintage_losses::{KlStats, Stats};
+use vintage_losses::{KlStats, Stats, WeightStats};
 use vintage_model::{Compute, Decoder};
 
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
 
 pub use crate::{
     rule::{baseline, rule},
-    weigh::weigh_batch,
+    weigh::{weigh_batch, weights_of},
 };
 
 /// Engine that computes the updates of one policy and holds the optimizer's moments, on the CPU or
@@ -72,6 +72,8 @@ pub struct UpdateStats {
     pub loss: f64,
     /// Distance from the versions of the plan's penalty, if it has one.
     pub distance: Option<KlStats>,
+    /// Statistics of the importance weights; `None` if the engine does not compute them.
+    pub weights: Option<WeightStats>,
     /// Norm of the gradients before clipping.
     pub grad_norm: f64,
     /// Number of rows in the batch.

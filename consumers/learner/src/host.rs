@@ -12,7 +12,7 @@ use crate::{
     error::Result,
     fingerprint,
     pack::{Joined, PackedBatch},
-    weigh::weigh_batch,
+    weigh::{weigh_batch, weights_of},
 };
 
 /// Engine that computes with the kernels on this machine's CPU.
@@ -85,14 +85,11 @@ impl HostStep<'_> {
         let new = new.collect::<Vec<_>>().concat();
         let prox = self.prox.get_or_insert_with(|| new.clone());
         let started = Instant::now();
-        let (weighed, distance) = weigh_batch(
-            plan,
-            &Joined::of(batches, plan.algorithm.m2_scope),
-            &new,
-            prox,
-        )?;
+        let known = Joined::of(batches, plan.algorithm.m2_scope);
+        let (weighed, distance) = weigh_batch(plan, &known, &new, prox)?;
         outcome.weigh_seconds = started.elapsed().as_secs_f64();
         outcome.distance = distance;
+        outcome.weights = Some(weights_of(plan, &known, &new)?);
         outcome.take(batches, scored, &weighed);
         Ok(weighed)
     }

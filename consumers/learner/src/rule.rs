@@ -1,14 +1,14 @@
 //! Rule, baseline and scopes of a plan's algorithm.
 
-use vintage_control::{Algorithm, AlgorithmName, LossSetting as S};
-use vintage_losses::{Baseline, Level, Rule};
+use vintage_control::{Algorithm, AlgorithmName, LossSetting as S, UpdateNumber};
+use vintage_losses::{Baseline, Level, Rule, prefix_cap};
 
 /// Ratio of proximal to behaviour probability above which a token is rejected (AReaL's M2PO
 /// example).
 const AREAL_BEHAVIOR_CAP: f64 = 5.0;
 
-/// Returns the rule of an algorithm, with its settings.
-pub fn rule(algorithm: &Algorithm) -> Rule {
+/// Returns the rule of an algorithm at an update, with its settings.
+pub fn rule(algorithm: &Algorithm, update: UpdateNumber) -> Rule {
     let tau = algorithm.m2_threshold;
     let eps = algorithm.clip_eps;
     let dual_clip = algorithm.setting(S::DualClip);
@@ -22,6 +22,12 @@ pub fn rule(algorithm: &Algorithm) -> Rule {
             behavior_cap: Some(AREAL_BEHAVIOR_CAP),
         },
         AlgorithmName::M2poFork => Rule::M2poFork { tau },
+        AlgorithmName::M2poRestoring => Rule::M2poRestoring {
+            tau,
+            low: get(S::RatioLow),
+            high: get(S::RatioHigh),
+            base: algorithm.setting(S::EffectiveShare),
+        },
         AlgorithmName::Grpo if dual_clip.is_some() => Rule::Clip {
             low: eps,
             high: eps,
@@ -107,9 +113,13 @@ pub fn rule(algorithm: &Algorithm) -> Rule {
         AlgorithmName::Dro => Rule::Dro {
             beta: get(S::Penalty),
         },
-        AlgorithmName::PrefixTis => Rule::PrefixTis {
-            cap: get(S::RatioHigh),
-        },
+        AlgorithmName::PrefixTis => {
+            let largest = get(S::RatioHigh);
+            let slope = algorithm.setting(S::RatioSlope);
+            Rule::PrefixTis {
+                cap: slope.map_or(largest, |slope| prefix_cap(slope, update.0, largest)),
+            }
+        }
         AlgorithmName::None => Rule::None,
     }
 }
@@ -139,7 +149,7 @@ fn level(name: AlgorithmName) -> Level {
 
 #[cfg(test)]
 mod tests {
-    use vintage_control::{AlgorithmName, LossSetting};
+    use vintage_control::{AlgorithmName, LossSetting, UpdateNumber};
     use vintage_losses::{Rule, Tokens, weigh};
 
     use super::{baseline, rule};
@@ -152,7 +162,7 @@ mod tests {
             let mut algorithm = fixture::settings().algorithm;
             algorithm.name = name;
             let tokens = Tokens::<f32>::new(&[], &[], &[], &[]).with_rows(&[]);
-            weigh(&rule(&algorithm), &tokens).unwrap();
+            weigh(&rule(&algorithm, UpdateNumber(0)), &tokens).unwrap();
             let advantages = baseline(&algorithm).advantages(&[0.0, 1.0], &[3, 4]);
             assert!(advantages[0] < advantages[1], "{name:?}: {advantages:?}");
         }
@@ -162,11 +172,19 @@ mod tests {
     fn recorded_settings_reach_the_rule() {
         let mut algorithm = fixture::settings().algorithm;
         algorithm.name = AlgorithmName::Grpo;
-        assert!(matches!(rule(&algorithm), Rule::GrpoClip { .. }));
+        let at = UpdateNumber(20);
+        assert!(matches!(rule(&algorithm, at), Rule::GrpoClip { .. }));
         algorithm.loss.insert(LossSetting::DualClip, 3.0);
-        let Rule::Clip { dual_clip, .. } = rule(&algorithm) else {
+        let Rule::Clip { dual_clip, .. } = rule(&algorithm, at) else {
             panic!("a dual clip")
         };
         assert_eq!(dual_clip, Some(3.0));
+        algorithm.name = AlgorithmName::PrefixTis;
+        algorithm.loss.insert(LossSetting::RatioHigh, 8.0);
+        assert_eq!(rule(&algorithm, at), Rule::PrefixTis { cap: 8.0 });
+        algorithm.loss.insert(LossSetting::RatioSlope, 0.2);
+        assert_eq!(rule(&algorithm, at), Rule::PrefixTis { cap: 4.0 });
+        let first = rule(&algorithm, UpdateNumber(0));
+        assert_eq!(first, Rule::PrefixTis { cap: 1.0 });
     }
 }

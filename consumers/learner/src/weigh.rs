@@ -1,13 +1,16 @@
 //! Weighing of a batch on the host: the plan's rule and its penalty.
 
 use vintage_control::Plan;
-use vintage_losses::{KlPenalty, KlStats, Tokens, Weighed, weigh};
+use vintage_losses::{KlPenalty, KlStats, Rule, Tokens, Weighed, WeightStats, weigh, weight_stats};
 
 use crate::{
     error::{Error, Result},
     pack::Joined,
     rule::rule,
 };
+
+/// Cap of the clipped concentrability under rules that do not clip the weight of a prefix.
+const CAP: f64 = 10.0;
 
 /// Weighs a batch by the plan's rule and adds its penalty, on the host. `new` are the log-probs of
 /// the policy that is trained, `prox` those at the beginning of the update. Without a penalty there
@@ -26,16 +29,11 @@ pub fn weigh_batch(
         source,
     };
     let tokens = Tokens {
-        new,
-        behavior: &known.behavior,
-        advantage: &known.advantage,
-        valid: &known.valid,
         prox: Some(prox),
-        row_ends: Some(&known.row_ends),
-        scope: known.scope.as_deref(),
-        clamp: plan.algorithm.log_ratio_clamp,
+        ..tokens(plan, known, new)
     };
-    let mut weighed = weigh(&rule(&plan.algorithm), &tokens).map_err(refused)?;
+    let rule = rule(&plan.algorithm, plan.update());
+    let mut weighed = weigh(&rule, &tokens).map_err(refused)?;
     let distance = match &plan.reuse.kl {
         None => None,
         Some(kl) => {
@@ -52,4 +50,32 @@ pub fn weigh_batch(
         }
     };
     Ok((weighed, distance))
+}
+
+/// Returns the statistics of the batch's importance weights; `new` as in [`weigh_batch`].
+///
+/// # Errors
+/// A log-prob that is not finite.
+pub fn weights_of(plan: &Plan, known: &Joined, new: &[f32]) -> Result<WeightStats> {
+    let cap = match rule(&plan.algorithm, plan.update()) {
+        Rule::PrefixTis { cap } => cap,
+        _ => CAP,
+    };
+    weight_stats(&tokens(plan, known, new), cap).map_err(|source| Error::Weigh {
+        update: plan.update(),
+        source,
+    })
+}
+
+fn tokens<'a>(plan: &Plan, known: &'a Joined, new: &'a [f32]) -> Tokens<'a> {
+    Tokens {
+        new,
+        behavior: &known.behavior,
+        advantage: &known.advantage,
+        valid: &known.valid,
+        prox: None,
+        row_ends: Some(&known.row_ends),
+        scope: known.scope.as_deref(),
+        clamp: plan.algorithm.log_ratio_clamp,
+    }
 }

@@ -110,8 +110,17 @@ impl Rule {
             }
             Self::Vcpo { cap: limit, base } => {
                 positive("cap", limit)?;
-                let ok = base > 0.0 && base <= 1.0;
-                require(ok, "base", base, "above 0, at most 1")
+                share_above_0("base", base)
+            }
+            Self::M2poRestoring {
+                tau,
+                low,
+                high,
+                base,
+            } => {
+                check_tau(tau)?;
+                around_1(low, high)?;
+                base.map_or(Ok(()), |base| share_above_0("base", base))
             }
             Self::Oapl { beta } => positive("beta", beta),
             Self::Dro { beta } => not_negative("beta", beta),
@@ -139,6 +148,11 @@ pub(crate) fn positive(name: &'static str, value: f64) -> Checked {
 fn at_least_1(name: &'static str, value: f64) -> Checked {
     let ok = value.is_finite() && value >= 1.0;
     require(ok, name, value, "finite and at least 1")
+}
+
+fn share_above_0(name: &'static str, value: f64) -> Checked {
+    let ok = value > 0.0 && value <= 1.0;
+    require(ok, name, value, "above 0, at most 1")
 }
 
 /// Checks bounds on a ratio: a fresh token, whose ratio is 1, must be within.

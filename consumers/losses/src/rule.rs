@@ -43,6 +43,20 @@ pub enum Rule {
         /// released code.
         tau: f64,
     },
+    /// M2PO whose restoring tokens have a bounded weight: ours. Tokens outside `T` pull the policy back to what
+    /// sampled them, and M2PO weighs them by `r`, which is near 0 where a good token was lost (`A > 0`, `r << 1`)
+    /// and has no end where a bad one was gained (`A < 0`, `r >> 1`). Here their weight is
+    /// `sg(clip(r, low, high))`; tokens in `T` are those of [`Rule::M2poPaper`].
+    M2poRestoring {
+        /// Threshold `tau_M2` as in [`Rule::M2poPaper`].
+        tau: f64,
+        /// Lower limit of the weight, at most 1.
+        low: f64,
+        /// Upper limit of the weight, at least 1.
+        high: f64,
+        /// Effective share of rows below which the step is shorter, as in [`Rule::Vcpo`]; `None` leaves it alone.
+        base: Option<f64>,
+    },
     /// Control arm: PPO's clip as in GRPO, `-min(r A, clip(r, 1 - eps, 1 + eps) A)`, mean over all
     /// valid tokens.
     GrpoClip {

@@ -8,11 +8,12 @@ use crate::{
     mask::{mask_areal, mask_m2},
     proximal::{around_prox, mix_ppg},
     real::Real,
+    rows::Rows,
     rule::Rule,
     sequence::{self, severities},
     token::{self, surrogate},
     tokens::Tokens,
-    weights::prefix_weights,
+    weights::{effective_share, prefix_weights},
 };
 
 /// Weighs one optimizer batch by a rule.
@@ -45,18 +46,26 @@ pub fn weigh_rows<F: Real>(
     tokens.check_finite(0..tokens.valid.len())?;
     let n_valid = tokens.valid.iter().filter(|&&valid| valid).count() as f64;
     match *rule {
-        Rule::M2poPaper { tau } => {
-            let paper = mask_m2(tokens, tau)?;
-            let mut weighed = accumulate(tokens, n_valid, |index, ratio, advantage| {
-                if paper.mask[index] {
-                    Term::open(ratio, advantage)
+        Rule::M2poPaper { tau } => paper(tokens, n_valid, tau, |_, ratio| ratio),
+        Rule::M2poRestoring {
+            tau,
+            low,
+            high,
+            base,
+        } => {
+            let rows = base.map(|_| Rows::of(tokens, "the effective share of rows"));
+            let rows = rows.transpose()?;
+            let mut weighed = paper(tokens, n_valid, tau, |index, ratio| {
+                if tokens.is_trust(index) {
+                    ratio
                 } else {
-                    Term::MASKED
+                    ratio.max(low).min(high)
                 }
-            });
-            // Replaces the f64 means by the same means from exact sums.
-            weighed.stats.m2_rule_before = paper.m2_before;
-            weighed.stats.m2_rule_after = paper.m2_after;
+            })?;
+            let logs = |rows: &Rows| effective_share(rows.filled().map(|row| row.log_ratio));
+            weighed.stats.step_scale = rows
+                .zip(base)
+                .map(|(rows, base)| (logs(&rows) / base).min(1.0).sqrt());
             Ok(weighed)
         }
         Rule::M2poAreal {
@@ -160,6 +169,27 @@ pub fn weigh_rows<F: Real>(
             Term::open(ratio, advantage)
         })),
     }
+}
+
+/// Weighs a batch by the paper's mask; `weight` is that of a kept token with its ratio.
+fn paper<F: Real>(
+    tokens: &Tokens<'_, F>,
+    n_valid: f64,
+    tau: f64,
+    weight: impl Fn(usize, f64) -> f64,
+) -> Result<Weighed<F>, Error> {
+    let paper = mask_m2(tokens, tau)?;
+    let mut weighed = accumulate(tokens, n_valid, |index, ratio, advantage| {
+        if paper.mask[index] {
+            Term::open(weight(index, ratio), advantage)
+        } else {
+            Term::MASKED
+        }
+    });
+    // Replaces the f64 means by the same means from exact sums.
+    weighed.stats.m2_rule_before = paper.m2_before;
+    weighed.stats.m2_rule_after = paper.m2_after;
+    Ok(weighed)
 }
 
 /// Weighs a batch by PPO's clip around 1.

@@ -2,8 +2,7 @@
 
 use crate::{error::Error, exact::Sum, ranges::positive, real::Real, rows::Rows, tokens::Tokens};
 
-/// Statistics of the weights `pi_theta / pi_behav` of a batch. Over no tokens, shares are 1 and
-/// means 0.
+/// Statistics of the weights `pi_theta / pi_behav` of a batch; each is 1 over no tokens.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct WeightStats {
     /// Number of rows with a valid token.
@@ -13,39 +12,36 @@ pub struct WeightStats {
     pub effective_rows: f64,
     /// Effective share of tokens: `(sum r)^2 / (N sum r^2)`, without a clamp.
     pub effective_tokens: f64,
-    /// Clipped concentrability of rows: mean of `min(R, cap)`.
-    pub clipped_rows: f64,
-    /// Clipped concentrability of prefixes: mean over valid tokens of `min(r_1 ... r_t, cap)`.
-    pub clipped_prefixes: f64,
-    /// Largest `abs(log R)` of a row, in nats.
-    pub max_log_row: f64,
+    /// Clipped concentrability of rows under the new policy (HyGLOW, arXiv 2401.09681), `E_pi[min(R, cap)]`, estimated from rows that the
+    /// old one sampled: `sum R min(R, cap) / sum R`. 1 if both policies are the same; near `cap`, most of what
+    /// the new policy does is hardly in the batch.
+    pub concentrability: f64,
 }
 
-/// Returns the statistics of a batch's weights; `cap` is the one of the clipped means.
+/// Returns the statistics of a batch's weights; `cap` is the one of the concentrability.
 ///
-/// On rows that the new policy itself would sample, the clipped means estimate how far the batch
-/// covers it: without a cap, the mean of `R` under the new policy is `1 + chi^2`, and the effective
-/// share is its inverse.
+/// Without a cap, the mean of `R` under the new policy is `1 + chi^2`, and the effective share is its
+/// inverse.
 ///
 /// # Errors
 /// Returns an error for slices of different lengths, absent rows, NaN or infinity on a valid token,
 /// and a clamp or cap out of range.
 pub fn weight_stats<F: Real>(tokens: &Tokens<'_, F>, cap: f64) -> Result<WeightStats, Error> {
     positive("cap", cap)?;
-    let prefixes = prefix_weights(tokens, cap)?;
+    tokens.check_lengths()?;
+    tokens.check_clamp()?;
+    tokens.check_finite(0..tokens.valid.len())?;
     let rows = Rows::of(tokens, "the statistics of weights")?;
-    let valid = || (0..tokens.valid.len()).filter(|&index| tokens.valid[index]);
-    let of_rows = rows
+    let valid = (0..tokens.valid.len()).filter(|&index| tokens.valid[index]);
+    let clipped = |log| tokens.clamped_exp(log).min(cap);
+    let weighted = rows
         .filled()
-        .map(|row| tokens.clamped_exp(row.log_ratio).min(cap));
-    let sizes = rows.filled().map(|row| row.log_ratio.abs());
+        .map(|row| (row.log_ratio, clipped(row.log_ratio)));
     Ok(WeightStats {
         n_rows: rows.filled().count() as u64,
         effective_rows: effective_share(rows.filled().map(|row| row.log_ratio)),
-        effective_tokens: effective_share(valid().map(|index| tokens.log_ratio(index))),
-        clipped_rows: mean(of_rows),
-        clipped_prefixes: mean(valid().map(|index| prefixes[index])),
-        max_log_row: sizes.fold(0.0, f64::max),
+        effective_tokens: effective_share(valid.map(|index| tokens.log_ratio(index))),
+        concentrability: weighted_mean(weighted),
     })
 }
 
@@ -83,11 +79,8 @@ pub fn prefix_cap(gamma: f64, t: u64, largest: f64) -> f64 {
 
 /// Returns the effective share `(sum w)^2 / (n sum w^2)` of weights given by their logs; 1 for none.
 pub(crate) fn effective_share(logs: impl Iterator<Item = f64> + Clone) -> f64 {
-    let largest = logs.clone().fold(f64::NEG_INFINITY, f64::max);
     let (mut sum, mut squares, mut count) = (Sum::default(), Sum::default(), 0_u64);
-    for log in logs {
-        // Weights are relative to the largest one, so that none overflows.
-        let weight = (log - largest).exp();
+    for weight in relative(logs) {
         sum.add(weight);
         squares.add(weight * weight);
         count += 1;
@@ -99,15 +92,22 @@ pub(crate) fn effective_share(logs: impl Iterator<Item = f64> + Clone) -> f64 {
     }
 }
 
-fn mean(values: impl Iterator<Item = f64>) -> f64 {
-    let (mut sum, mut count) = (Sum::default(), 0_u64);
-    for value in values {
-        sum.add(value);
-        count += 1;
+/// Returns weights given by their logs, relative to the largest one, so that none overflows.
+fn relative(logs: impl Iterator<Item = f64> + Clone) -> impl Iterator<Item = f64> {
+    let largest = logs.clone().fold(f64::NEG_INFINITY, f64::max);
+    logs.map(move |log| (log - largest).exp())
+}
+
+/// Returns the mean of values with weights given by their logs; 1 for none.
+fn weighted_mean(pairs: impl Iterator<Item = (f64, f64)> + Clone) -> f64 {
+    let weights = relative(pairs.clone().map(|(log, _)| log));
+    let (mut sum, mut total) = (Sum::default(), Sum::default());
+    for (weight, (_, value)) in weights.zip(pairs) {
+        sum.add(weight * value);
+        total.add(weight);
     }
-    if count == 0 {
-        0.0
-    } else {
-        sum.value() / count as f64
+    match total.value() {
+        0.0 => 1.0,
+        total => sum.value() / total,
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use pyo3::{prelude::*, types::PyDict};
-use vintage_control::{Algorithm, AlgorithmName, M2Scope};
+use vintage_control::{Algorithm, AlgorithmName, M2Scope, UpdateNumber};
 use vintage_learner::engine::rule;
 use vintage_losses::{Real, Tokens};
 
@@ -90,7 +90,8 @@ impl<'py> Arrays<'_, 'py> {
         let proximal = self.proximal.map(|array| column::<F>("proximal", array));
         let proximal = proximal.transpose()?;
         let is_areal = algorithm.name == AlgorithmName::M2poAreal;
-        let rule = rule(algorithm);
+        // No rule of M2PO's family depends on the update.
+        let rule = rule(algorithm, UpdateNumber(0));
         let clamp = algorithm.log_ratio_clamp;
         let weighed = py.detach(|| {
             let tokens = Tokens {

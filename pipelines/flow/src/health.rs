@@ -127,7 +127,10 @@ impl Health {
     pub(crate) fn of(config: &RunConfig) -> Self {
         let bounds = matches!(
             config.algorithm,
-            AlgorithmName::M2po | AlgorithmName::M2poAreal | AlgorithmName::M2poFork
+            AlgorithmName::M2po
+                | AlgorithmName::M2poAreal
+                | AlgorithmName::M2poFork
+                | AlgorithmName::M2poRestoring
         );
         Self {
             expected: Expected {

@@ -18,7 +18,7 @@ use vintage_ages::{
     AgeFigures, Ages, Answer, Bounds, Chosen, DISCARDING, Group, Loss, Rollout, answer, choose,
 };
 use vintage_archive::Reader;
-use vintage_control::{AlgorithmName, Name, PolicyVersion};
+use vintage_control::{AlgorithmName, Name, PolicyVersion, UpdateNumber};
 use vintage_learner::{baseline, rule};
 use vintage_mismatch::{Row, recompute};
 use vintage_model::Decoder;
@@ -316,7 +316,11 @@ fn loss(config: &RunConfig, name: AlgorithmName) -> Loss {
     }
     Loss {
         name,
-        rule: rule(&algorithm),
+        // A bound that grows with the updates is the one of the last.
+        rule: rule(
+            &algorithm,
+            UpdateNumber(config.learner.steps.saturating_sub(1)),
+        ),
         baseline: baseline(&algorithm),
         clamp: algorithm.log_ratio_clamp,
     }

@@ -64,6 +64,8 @@ pub enum AlgorithmName {
     M2poAreal,
     /// M2PO as the authors' released code implements it.
     M2poFork,
+    /// M2PO whose restoring tokens have a bounded weight.
+    M2poRestoring,
     /// PPO's clip, as GRPO uses it.
     Grpo,
     /// DAPO's clip-higher: PPO's clip with a wider upper side.
@@ -126,10 +128,11 @@ pub enum AlgorithmName {
 
 impl AlgorithmName {
     /// Names of all rules.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         Self::M2po,
         Self::M2poAreal,
         Self::M2poFork,
+        Self::M2poRestoring,
         Self::Grpo,
         Self::Dapo,
         Self::Gspo,
@@ -166,6 +169,7 @@ impl AlgorithmName {
             Self::M2po => "m2po",
             Self::M2poAreal => "m2po_areal",
             Self::M2poFork => "m2po_fork",
+            Self::M2poRestoring => "m2po_restoring",
             Self::Grpo => "grpo",
             Self::Dapo => "dapo",
             Self::Gspo => "gspo",
@@ -209,6 +213,11 @@ impl AlgorithmName {
             | Self::Opo
             | Self::Reinforce
             | Self::None => &[],
+            Self::M2poRestoring => &[
+                (S::RatioLow, Some(1.0)),
+                (S::RatioHigh, Some(2.0)),
+                (S::EffectiveShare, None),
+            ],
             Self::Grpo | Self::MixPpg => &[(S::DualClip, None)],
             Self::Dapo => &[
                 (S::ClipLow, Some(0.2)),
@@ -253,7 +262,7 @@ impl AlgorithmName {
             Self::Vcpo => &[(S::RatioHigh, Some(8.0)), (S::EffectiveShare, Some(1.0))],
             Self::Oapl => &[(S::Beta, Some(1e-3)), (S::BaselineTemperature, Some(1.0))],
             Self::Dro => &[(S::Penalty, Some(0.05))],
-            Self::PrefixTis => &[(S::RatioHigh, Some(5.0))],
+            Self::PrefixTis => &[(S::RatioHigh, Some(5.0)), (S::RatioSlope, None)],
         }
     }
 
@@ -290,6 +299,8 @@ pub enum LossSetting {
     RatioHighLast,
     /// Step by which bounds on a ratio rise.
     RatioStep,
+    /// Growth of the upper bound on a ratio with each update.
+    RatioSlope,
     /// Share of good answers in the loss that the bounds aim at, in multiples of that of
     /// bad ones.
     Balance,

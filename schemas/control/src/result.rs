@@ -62,6 +62,18 @@ pub struct UpdateResult {
     /// Estimate of KL(π ‖ version before) in nats a token, if the plan has a penalty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kl_previous: Option<f64>,
+    /// Effective share of rows, `(Σ R)² / (B Σ R²)` with the importance weight R of a whole row: 1 if all count
+    /// alike. Results of earlier program versions and of learners in Python lack it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effective_rows: Option<f64>,
+    /// Effective share of valid tokens, with the ratio of each. As `effective_rows`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effective_tokens: Option<f64>,
+    /// Clipped concentrability `Σ R min(R, C) / Σ R`: an estimate of how much rarer than under the new policy
+    /// its rows were when they were sampled, 1 to C. C is the rule's bound on the weight of a prefix, or 10. As
+    /// `effective_rows`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concentrability: Option<f64>,
     /// Largest |log-ratio| of a token that was kept, in nats, not clamped.
     pub max_log_ratio: f64,
     /// Number of valid tokens whose log-ratio was clamped before `exp`.

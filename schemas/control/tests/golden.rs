@@ -52,7 +52,7 @@ fn examine<T: Serialize + DeserializeOwned + PartialEq + Debug>(file: &str) {
 
 #[test]
 fn every_record_is_what_its_golden_file_and_the_readme_say() {
-    let records: [(&str, Examine); 45] = [
+    let records: [(&str, Examine); 46] = [
         ("archive_footer.json", examine::<ArchiveFooter>),
         ("checkpoint_manifest.json", examine::<CheckpointManifest>),
         ("deviation.json", examine::<Deviation>),
@@ -120,6 +120,10 @@ fn every_record_is_what_its_golden_file_and_the_readme_say() {
             examine::<PolicyAnnouncement>,
         ),
         ("optional_weights_manifest.json", examine::<WeightsManifest>),
+        (
+            "optional_weights_update_result.json",
+            examine::<UpdateResult>,
+        ),
         ("optional_update_result.json", examine::<UpdateResult>),
         ("optional_withdrawn_grants.json", examine::<Grants>),
         ("plan.json", examine::<Plan>),

@@ -19,9 +19,9 @@ pub struct LossConfig {
     pub clip_low: Option<f64>,
     /// Width of the clip above ratio 1 (`dapo`, `gspo`).
     pub clip_high: Option<f64>,
-    /// Lower bound on a ratio (`cispo`, `icepop`, `seq_mis`, `geo_rs`, `bapo`).
+    /// Lower bound on a ratio (`m2po_restoring`, `cispo`, `icepop`, `seq_mis`, `geo_rs`, `bapo`).
     pub ratio_low: Option<f64>,
-    /// Upper bound on a ratio (`cispo`, `decoupled_ppo`, `tis`, `seq_tis`, `icepop`,
+    /// Upper bound on a ratio (`m2po_restoring`, `cispo`, `decoupled_ppo`, `tis`, `seq_tis`, `icepop`,
     /// `seq_mis`, `geo_rs`, `dppo_tv`, `bapo`, `vcpo`, `prefix_tis`).
     pub ratio_high: Option<f64>,
     /// Value up to which the lower bound on a ratio may rise (`bapo`).
@@ -30,6 +30,9 @@ pub struct LossConfig {
     pub ratio_high_last: Option<f64>,
     /// Step by which bounds on a ratio rise (`bapo`).
     pub ratio_step: Option<f64>,
+    /// Growth of the upper bound on a ratio: at update t it is slope · t, between 1 and `ratio_high`, as HyGLOW's
+    /// clip; unset = `ratio_high` throughout (`prefix_tis`).
+    pub ratio_slope: Option<f64>,
     /// Share of good answers in the loss that the bounds aim at, in multiples of that of
     /// bad ones (`bapo`).
     pub balance: Option<f64>,
@@ -58,7 +61,7 @@ pub struct LossConfig {
     pub power_bad: Option<f64>,
     /// Rate at which the weight of a row falls with its ratio where A < 0 (`vespo`).
     pub decay_bad: Option<f64>,
-    /// Effective share of rows below which the step is shorter (`vcpo`).
+    /// Effective share of rows below which the step is shorter (`vcpo`, `m2po_restoring`).
     pub effective_share: Option<f64>,
     /// Difference of the baseline from the mean reward of a prompt (`asymre`).
     pub baseline_shift: Option<f64>,
@@ -92,7 +95,7 @@ const STEP: Range = (
 
 impl LossConfig {
     /// Returns every setting with its key, its value and its range.
-    fn entries(&self) -> [(LossSetting, &'static str, Option<f64>, Range); 24] {
+    fn entries(&self) -> [(LossSetting, &'static str, Option<f64>, Range); 25] {
         use LossSetting as S;
         [
             (S::DualClip, "loss.dual_clip", self.dual_clip, ABOVE_1),
@@ -113,6 +116,7 @@ impl LossConfig {
                 AT_LEAST_1,
             ),
             (S::RatioStep, "loss.ratio_step", self.ratio_step, STEP),
+            (S::RatioSlope, "loss.ratio_slope", self.ratio_slope, ABOVE_0),
             (S::Balance, "loss.balance", self.balance, ABOVE_0),
             (
                 S::Divergence,

@@ -86,8 +86,9 @@ fn rules_per_sequence_refuse_a_batch_without_rows() {
             Err(error) => panic!("{rule:?}: {error}"),
         }
     }
-    // Two of Tis and Mis, two rejections, the sequence mask, GSPO, TOPR, VESPO, VCPO, OAPL, prefix.
-    assert_eq!(refused, 11);
+    // Two of Tis and Mis, two rejections, the sequence mask, GSPO, TOPR, VESPO, VCPO, M2PO with a share, OAPL,
+    // prefix.
+    assert_eq!(refused, 12);
 }
 
 #[test]
@@ -140,6 +141,12 @@ fn settings_out_of_range_are_refused() {
         positive,
         negative: (3.0, 2.0),
     };
+    let restoring = |low, base| Rule::M2poRestoring {
+        tau: 0.04,
+        low,
+        high: 2.0,
+        base,
+    };
     for rule in [
         Rule::Clip {
             low: -0.1,
@@ -179,6 +186,8 @@ fn settings_out_of_range_are_refused() {
             low: -1.0,
             high: 0.1,
         },
+        restoring(1.5, None),
+        restoring(0.5, Some(0.0)),
         Rule::Cispo {
             low: 0.0,
             high: 0.5,

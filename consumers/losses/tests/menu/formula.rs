@@ -152,6 +152,15 @@ fn term(rule: &Rule, at: &At, row: &Row, prefix: f64, bapo: (f64, f64)) -> f64 {
             let fixed = (row.fixed_log / row.len).exp();
             ppo(fixed * r / at.fixed_r, a, 1.0 - low, 1.0 + high, None)
         }
+        // The menu's has a budget that masks nothing.
+        Rule::M2poRestoring { low, high, .. } => {
+            let moves_away = a * (at.fixed_r - 1.0) > 0.0;
+            if moves_away {
+                -r * a
+            } else {
+                clip(at.fixed_r, low, high) * -at.r / at.fixed_r * a
+            }
+        }
         Rule::Cispo { low, high } => clip(at.fixed_r, low, high) * reinforce,
         Rule::DppoTv { low, high, cap } => {
             let gained = at.mu * at.fixed_r - at.mu;

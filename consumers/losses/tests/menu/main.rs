@@ -71,6 +71,12 @@ fn menu() -> Vec<Rule> {
             low: 0.1,
             high: 0.2,
         },
+        Rule::M2poRestoring {
+            tau: 1e200,
+            low: 0.8,
+            high: 1.5,
+            base: Some(1.0),
+        },
         Rule::Cispo {
             low: 0.3,
             high: 1.5,

@@ -31,16 +31,14 @@ fn effective_shares_and_concentrability_are_those_of_hand_arithmetic() {
     assert!(near(stats.effective_rows, 25.0 / (2.0 * 17.0), 1e-12));
     let tokens = 6.5 * 6.5 / (4.0 * 12.25);
     assert!(near(stats.effective_tokens, tokens, 1e-12));
-    assert!(near(stats.clipped_rows, f64::midpoint(3.0, 1.0), 1e-12));
-    let prefixes = (2.0 + 3.0 + 0.5 + 1.0) / 4.0;
-    assert!(near(stats.clipped_prefixes, prefixes, 1e-12));
-    assert!(near(stats.max_log_row, 4.0_f64.ln(), 1e-12));
+    let under_new = (4.0 * 3.0 + 1.0) / 5.0;
+    assert!(near(stats.concentrability, under_new, 1e-12));
     let weights = prefix_weights(&batch.tokens(), 3.0).expect("finite");
     for (got, expected) in weights.iter().zip([2.0, 3.0, 0.5, 1.0]) {
         assert!(near(*got, expected, 1e-12));
     }
     let empty = weight_stats(&Batch::default().tokens(), 1.0).expect("empty");
-    assert_eq!((empty.effective_rows, empty.clipped_rows), (1.0, 0.0));
+    assert_eq!((empty.effective_rows, empty.concentrability), (1.0, 1.0));
     let refused = weight_stats(&batch.tokens(), 0.0);
     assert!(matches!(refused, Err(Error::Setting { name: "cap", .. })));
 }
@@ -67,7 +65,10 @@ proptest! {
         let stats = weight_stats(&rows_of(&rows, 1.0).tokens(), 1e9).expect("finite");
         let under_new = weights.iter().map(|w| w * w).sum::<f64>() / weights.len() as f64;
         prop_assert!(near(stats.effective_rows, 1.0 / under_new, 1e-9));
-        prop_assert!(near(stats.clipped_rows, 1.0, 1e-9));
+        prop_assert!(near(stats.concentrability, under_new, 1e-9));
+        // No weight is below 0.0125 times their mean.
+        let capped = weight_stats(&rows_of(&rows, 1.0).tokens(), 0.01).expect("finite");
+        prop_assert!(near(capped.concentrability, 0.01, 1e-9));
     }
 
     /// Checks that a scope's mask is the one that its tokens get alone, and that one scope for all
