@@ -4,6 +4,7 @@
 
 mod again;
 mod cursor;
+mod drawn;
 mod group;
 pub mod judge;
 mod planned;
@@ -17,7 +18,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use vintage_control::{
     KnownVersion, NumberSet, PartitionResume, PlannedGroup, PolicyVersion, ProducerWindow,
-    RecordId, RejectReason, Rejection, SlotNumber, UpdateNumber,
+    RecordId, RejectReason, Rejection, Sha256, SlotNumber, UpdateNumber,
 };
 use vintage_trajectory::{Abandoned, Assembly, BadRecord, Excerpt, Identity, Part, Progress, Rows};
 
@@ -27,7 +28,7 @@ use self::{
     slots::Slots,
     window::{Windows, shares_number_with_earlier},
 };
-use crate::{draw::uniform, error::Result, settings::LearnerSettings, source::Incoming};
+use crate::{error::Result, settings::LearnerSettings, source::Incoming};
 
 /// Complete group that passed every check.
 #[derive(Debug, Clone)]
@@ -43,6 +44,8 @@ pub struct ReadyGroup {
     /// True if the group was sampled for this run by the learner's own policy, so that its versions
     /// are those of the store.
     pub own: bool,
+    /// Digest of the group's tokens, by which it is drawn; `None` unless it is of an archive that is blended in.
+    pub(crate) text: Option<Sha256>,
     /// Rows of the group, one entry per part, in part order.
     pub parts: Vec<Rows>,
 }
@@ -336,20 +339,6 @@ impl Intake {
         #[cfg(feature = "faults")]
         self.keep_first(&chosen);
         Some(chosen)
-    }
-
-    /// Chooses up to `wanted` groups for `update` from all that wait, as `seed` draws them, in order
-    /// of arrival. Groups that can no longer be trained are refused first.
-    pub fn draw(&mut self, update: UpdateNumber, wanted: usize, seed: u64) -> Vec<ReadyGroup> {
-        self.settle(update);
-        let drawn = |place: usize| {
-            let content = self.ready[place].planned.content_sha256;
-            (uniform(seed, update, content), place)
-        };
-        let mut drawn: Vec<_> = self.places(update).map(drawn).collect();
-        drawn.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-        let places = drawn.into_iter().take(wanted).map(|(_, place)| place);
-        self.take_places(places.collect())
     }
 
     /// Removes and returns waiting groups, in order of arrival.

@@ -14,7 +14,7 @@ pub struct ReplayConfig {
     pub share: f64,
     /// Number of latest updates whose groups may be trained again.
     pub window: u64,
-    /// Choice among them: `uniform`, `newest`, `priority` or `curated`.
+    /// Choice among them: `uniform`, `newest`, `priority`, `spread` or `curated`.
     pub sampler: Sampler,
 }
 

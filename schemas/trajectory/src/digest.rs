@@ -6,6 +6,7 @@ use crate::rows::Rows;
 
 /// Prefix of every digest, so that no other kind of record hashes to the same bytes.
 const DOMAIN: &[u8] = b"vintage.trajectory.content/1";
+const TEXT: &[u8] = b"vintage.trajectory.text/1";
 
 /// Computes the digest of the values that training reads, row after row over all `parts`: ids,
 /// tokens, log-prob bits, masks, spans, reward and temperature bits, log-prob mode.
@@ -18,6 +19,19 @@ pub fn content_sha256<'a>(parts: impl IntoIterator<Item = &'a Rows>) -> Sha256 {
         (0..rows.len()).for_each(|row| content.add(rows, row));
     }
     Sha256(content.0.finalize().into())
+}
+
+/// Computes the digest of a group's prompt and completion tokens alone. Unlike [`content_sha256`] it is the same
+/// for the same completions whatever their ids are, which depend on the clock.
+pub fn text_sha256<'a>(parts: impl IntoIterator<Item = &'a Rows>) -> Sha256 {
+    let mut text = Content(sha2::Sha256::new_with_prefix(TEXT));
+    for rows in parts {
+        for row in 0..rows.len() {
+            text.numbers(rows.prompt_tokens(row));
+            text.numbers(rows.completion_tokens(row));
+        }
+    }
+    Sha256(text.0.finalize().into())
 }
 
 /// Running hash of the content. Every variable-length value is preceded by its length as u64.

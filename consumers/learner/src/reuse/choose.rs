@@ -22,6 +22,7 @@ impl ReuseWindow {
             Sampler::Curated => self.curated(wanted, seed),
             Sampler::Newest => (0..self.kept.len()).rev().take(wanted).collect(),
             Sampler::Uniform => self.drawn(update, wanted, seed, |_| 1.0),
+            Sampler::Spread => self.drawn(update, wanted, seed, |kept| spread(&kept.group)),
             Sampler::Priority => {
                 let decay = rule.window as f64 / 2.0;
                 self.drawn(update, wanted, seed, |kept| {
@@ -73,7 +74,12 @@ impl ReuseWindow {
         weight: impl Fn(&Kept) -> f64,
     ) -> Vec<usize> {
         let key = |kept: &Kept| {
-            let drawn = uniform(seed, update, kept.group.planned.content_sha256);
+            // Unlike its id, the place of a group does not depend on the clock.
+            let (first_trained, place) = kept.order();
+            let mut group = [0; 16];
+            group[..8].copy_from_slice(&first_trained.0.to_le_bytes());
+            group[8..].copy_from_slice(&(place as u64).to_le_bytes());
+            let drawn = uniform(seed, update, group);
             drawn.ln() / weight(kept).max(f64::MIN_POSITIVE)
         };
         let mut keys: Vec<_> = self.kept.iter().map(key).zip(0..).collect();
@@ -91,25 +97,30 @@ fn candidate(kept: &Kept) -> Option<Candidate> {
         let parts = group.parts.iter();
         mean(parts.flat_map(move |rows| (0..rows.len()).map(move |row| value(rows, row))))
     };
-    let mean_reward = mean_reward(group);
-    let parts = group.parts.iter();
-    let rewards = parts.flat_map(|rows| (0..rows.len()).map(|row| f64::from(rows.reward(row))));
-    let spread = mean(rewards.map(|reward| (reward - mean_reward).abs()));
     let first = group.parts.first().filter(|rows| !rows.is_empty())?;
     Some(Candidate {
         id: CandidateId(group.planned.group.parse::<GroupId>().ok()?.0),
         prompt: first.prompt_id(0).to_owned(),
         version: group.max_version(),
-        mean_reward,
+        mean_reward: mean_reward(group),
         correct: of_rows(|rows, row| f64::from(rows.reward(row) >= 1.0)),
         mean_length: of_rows(|rows, row| rows.completion_tokens(row).len() as f64),
-        spread: spread / f64::from(kept.uses + 1),
+        spread: spread(group) / f64::from(kept.uses + 1),
         sketch: Vec::new(),
     })
 }
 
 fn mean_reward(group: &ReadyGroup) -> f64 {
+    mean(rewards(group))
+}
+
+/// Returns the mean distance of a group's rewards from their mean.
+fn spread(group: &ReadyGroup) -> f64 {
+    let middle = mean_reward(group);
+    mean(rewards(group).map(|reward| (reward - middle).abs()))
+}
+
+fn rewards(group: &ReadyGroup) -> impl Iterator<Item = f64> {
     let parts = group.parts.iter();
-    let rewards = parts.flat_map(|rows| (0..rows.len()).map(|row| f64::from(rows.reward(row))));
-    mean(rewards)
+    parts.flat_map(|rows| (0..rows.len()).map(|row| f64::from(rows.reward(row))))
 }

@@ -123,6 +123,17 @@ fn the_priority_sampler_weighs_by_reward_and_age() {
     }
 }
 
+/// Checks the weights Σ |reward − mean reward|: 4 for three groups, 1 for the last.
+#[test]
+fn the_spread_sampler_weighs_by_the_distance_from_the_mean() {
+    let counts = counts(Sampler::Spread, 1);
+    for (first, weight) in (0..).zip([4.0, 4.0, 4.0, 1.0]) {
+        let expected = 4000.0 * weight / 13.0;
+        let off = (counts[&first] as f64 - expected).abs();
+        assert!(off < 5.0 * f64::sqrt(expected), "{first}: {counts:?}");
+    }
+}
+
 /// Checks that a restarted learner has the window of one that went on, whatever the order is in which
 /// its records arrive: the same groups in the same order, with the same numbers of uses.
 #[test]

@@ -109,32 +109,32 @@ fn every_way_to_use_data_again_has_an_effect() {
     assert_eq!(different.len(), ways.len());
 }
 
+/// Returns a rule that takes one of three groups from the latest three updates.
+fn third(sampler: Sampler) -> ReplayConfig {
+    ReplayConfig {
+        share: 1.0 / 3.0,
+        window: 3,
+        sampler,
+    }
+}
+
 /// Checks that samplers keep to the window and choose as they say.
 #[test]
 fn samplers_choose_from_the_window() {
-    let plans_of = |adjust| run_with(adjust).0;
-    let newest = plans_of(|learner| {
-        learner.replay = ReplayConfig {
-            share: 1.0 / 3.0,
-            window: 3,
-            sampler: Sampler::Newest,
-        };
-    });
+    let plans_of = |adjust: fn(&mut LearnerConfig)| run_with(adjust).0;
+    let newest = plans_of(|learner| learner.replay = third(Sampler::Newest));
     for plan in &newest[1..] {
         let [again] = &plan.reused[..] else {
             panic!("{plan:?}")
         };
         assert_eq!(again.first_trained.next(), plan.update());
     }
-    let priority = plans_of(|learner| {
-        learner.replay = ReplayConfig {
-            share: 1.0 / 3.0,
-            window: 3,
-            sampler: Sampler::Priority,
-        };
-    });
-    assert!(priority[1..].iter().all(|plan| plan.reused.len() == 1));
-    assert!(priority[0].reuse != Reuse::default());
+    let by_priority = |learner: &mut LearnerConfig| learner.replay = third(Sampler::Priority);
+    let by_spread = |learner: &mut LearnerConfig| learner.replay = third(Sampler::Spread);
+    for plans in [plans_of(by_priority), plans_of(by_spread)] {
+        assert!(plans[1..].iter().all(|plan| plan.reused.len() == 1));
+        assert!(plans[0].reuse != Reuse::default());
+    }
 }
 
 /// Checks that the archive's groups come in an order that the seed draws, the same after a kill.
