@@ -1,5 +1,5 @@
-//! `vintage experiment staleness`: a grid of runs that is interrupted and killed ends with the table of one that was not;
-//! other settings are refused; a run that fails is told.
+//! `vintage experiment staleness` and `reuse`: runs that are interrupted and killed end with the table of those that
+//! were not; other settings are refused; a run that fails is told.
 
 use std::{
     path::{Path, PathBuf},
@@ -22,10 +22,6 @@ fn grid(folder: &Path, out: &Path) -> Result<Command> {
 }
 
 fn of(folder: &Path, out: &Path, updates: u64) -> Result<Command> {
-    let train = small::prompts(folder)?;
-    let held = folder.join("held.jsonl");
-    let row = |digit: u8| format!("{{\"prompt\":\"{digit}{digit}=\",\"answer\":\"{digit}\"}}\n");
-    std::fs::write(&held, (0..10).map(row).collect::<String>())?;
     let mut command = vintage(["experiment", "staleness", "--losses", "m2po,grpo"]);
     command.args([
         "--staleness",
@@ -40,18 +36,28 @@ fn of(folder: &Path, out: &Path, updates: u64) -> Result<Command> {
     command
         .args(["--updates", &updates.to_string(), "--out"])
         .arg(out);
+    small(folder, &mut command)?;
+    command.args(["--set", "evaluation.every=10"]);
+    command.args(["--set", "learner.prompts_per_update=4"]);
+    Ok(command)
+}
+
+/// Gives the runs of an experiment a task so small that each takes a second.
+fn small(folder: &Path, command: &mut Command) -> Result<()> {
+    let train = small::prompts(folder)?;
+    let held = folder.join("held.jsonl");
+    let row = |digit: u8| format!("{{\"prompt\":\"{digit}{digit}=\",\"answer\":\"{digit}\"}}\n");
+    std::fs::write(&held, (0..10).map(row).collect::<String>())?;
     for setting in [
         format!("prompts.train={}", train.display()),
         format!("prompts.heldout={}", held.display()),
         "warm_start.steps=30".to_owned(),
-        "evaluation.every=10".to_owned(),
         "evaluation.prompts=10".to_owned(),
         "rollout.max_tokens=2".to_owned(),
-        "learner.prompts_per_update=4".to_owned(),
     ] {
         command.args(["--set", &setting]);
     }
-    Ok(command)
+    Ok(())
 }
 
 /// Returns what a command printed, without the path of the page.
@@ -201,5 +207,55 @@ fn a_setting_of_the_experiment_itself_is_not_the_users() -> Result<()> {
     ensure!(refused.status.code() == Some(2), "{}", refused.stderr);
     ensure!(refused.stderr.contains("--staleness"), "{}", refused.stderr);
     ensure!(!out.exists(), "a refused experiment leaves nothing");
+    Ok(())
+}
+
+/// Returns the command of hybrids: 10 updates of every way, two runs at a time.
+fn hybrids(folder: &Path, out: &Path) -> Result<Command> {
+    let mut command = vintage(["experiment", "reuse", "hybrid", "--seeds", "1"]);
+    command.args(["--groups", "160", "--lr", "1e-3", "--jobs", "2", "--out"]);
+    command.arg(out);
+    small(folder, &mut command)?;
+    command.args(["--set", "rollout.group_size=4"]);
+    Ok(command)
+}
+
+#[test]
+fn hybrids_that_were_killed_end_with_the_same_table() -> Result<()> {
+    let (folder, out) = place()?;
+    let whole = run(hybrids(folder.path(), &out)?)?;
+    ensure!(whole.status.success(), "{}", whole.stderr);
+    ensure!(
+        whole.stdout.contains("7 of 7 runs finished"),
+        "{}",
+        whole.stdout
+    );
+    let again = folder.path().join("again");
+    half_way(hybrids(folder.path(), &again)?, &again, "hybrid_m2po-0")?.kill()?;
+    let resumed = run(hybrids(folder.path(), &again)?)?;
+    ensure!(resumed.status.success(), "{}", resumed.stderr);
+    assert_eq!(table(&resumed.stdout), table(&whole.stdout));
+
+    // What a hybrid trained is accounted for, and gives the same weights again.
+    let arm = again.join("hybrid_slope-0");
+    ensure!(audited(&arm)?["holds"] == true, "{}", arm.display());
+    replayed(&arm, 10)?;
+    let numbers: Value = serde_json::from_slice(&std::fs::read(again.join("reuse.json"))?)?;
+    let rows = numbers["rows"].as_array().context("rows")?;
+    let archive = rows.iter().find(|row| row["way"] == "archive");
+    let archive = archive.context("the way on the archive")?;
+    ensure!(archive["groups"] == 10, "{archive}");
+    let share = &archive["means"]["effective_rows"];
+    ensure!(
+        share
+            .as_f64()
+            .is_some_and(|share| share > 0.0 && share <= 1.0),
+        "{archive}"
+    );
+    let page = std::fs::read_to_string(again.join("reuse.html"))?;
+    ensure!(
+        page.contains("hybrid_slope") && page.contains("<svg"),
+        "the page is empty"
+    );
     Ok(())
 }

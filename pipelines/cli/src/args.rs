@@ -34,7 +34,7 @@ pub(crate) use broker::{BrokerArgs, BrokerCommand};
 pub(crate) use config::ConfigArgs;
 pub(crate) use curate::{CurateBenchArgs, CurateBenchArm, CurateBenchWorkload};
 pub(crate) use eval::EvalArgs;
-pub(crate) use experiment::{ExperimentArgs, ExperimentCommand, GridArgs, LockArgs};
+pub(crate) use experiment::{ExperimentArgs, ExperimentCommand, GridArgs, LockArgs, ReuseArgs};
 pub(crate) use fleet::FleetBenchArgs;
 pub(crate) use inspect::InspectArgs;
 pub(crate) use mismatch::MismatchArgs;

@@ -2,13 +2,15 @@
 //! The command `vintage experiment` runs them.
 //!
 //! Each experiment is a module with a folder of its own, settings, and a report that can be serialized.
-//! [`lock`] is finite and exact and computed here; the runs of [`staleness`] are processes that the command
-//! starts, and their records are what the report is made of. [`statistics`] has the intervals.
+//! [`lock`] is finite and exact and computed here; the runs of [`staleness`] and [`reuse`] are processes that the
+//! command starts, and their records are what the report is made of: [`course`] computes what a run came to, and
+//! [`statistics`] has the intervals.
 //!
 //! | module | what is asked |
 //! |---|---|
 //! | [`lock`] | what an archive and clipped density ratios are worth beside live data |
 //! | [`staleness`] | which losses can use old data |
+//! | [`reuse`] | what training rollouts more than once, or another run's archive, is worth |
 //!
 //! ```
 //! use vintage_experiment::lock::{Method, Settings, run};
@@ -21,10 +23,13 @@
 //! # Ok::<(), vintage_experiment::Error>(())
 //! ```
 
+pub mod course;
 mod draw;
 mod error;
 pub mod lock;
+pub mod reuse;
 pub mod staleness;
 pub mod statistics;
+mod text;
 
 pub use error::{Error, Result};

@@ -7,13 +7,12 @@
 //! | module | job |
 //! |---|---|
 //! | `grid` | the arms and their order |
-//! | `course` | what a run came to: last and best accuracy, area, collapse, masked share, second moments |
 //! | `report` | means over seeds with intervals, differences from the first loss and from fresh data |
 //! | `text` | the report as text |
 //!
 //! ```
 //! use vintage_control::AlgorithmName::{Grpo, M2po};
-//! use vintage_experiment::staleness::{Grid, Loss, Report, State, Trial};
+//! use vintage_experiment::{course::State, staleness::{Grid, Loss, Report, Trial}};
 //!
 //! let loss = |name| Loss { name, lr: 1e-4 };
 //! let grid = Grid {
@@ -27,22 +26,23 @@
 //! let names: Vec<_> = grid.arms().iter().map(|arm| arm.name()).collect();
 //! assert_eq!(names, ["m2po-0-0", "grpo-0-0", "m2po-256-0", "grpo-256-0"]);
 //!
-//! let trials = grid.arms().into_iter().map(|arm| Trial::new(arm, State::NotBegun, &[], &[]));
+//! let trials = grid.arms().into_iter().map(|arm| Trial::new(arm, arm.loss, State::NotBegun, &[], &[]));
 //! let report = Report::new(grid, trials.collect());
 //! assert_eq!((report.finished, report.unfinished), (0, 4));
 //! # Ok::<(), vintage_experiment::Error>(())
 //! ```
 
-mod course;
 mod grid;
 mod report;
 mod text;
 
 pub use self::{
-    course::{Evaluated, Figures, Reached, STRETCH, State, Stretch, Trial, above_rounding},
     grid::{Arm, Grid, Loss},
-    report::{Cell, Contrast, Means, Report, Spread},
+    report::{Cell, Contrast, Means, Report},
 };
 
+/// Run of the experiment with what it came to.
+pub type Trial = crate::course::Trial<Arm>;
+
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

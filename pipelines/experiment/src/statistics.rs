@@ -20,6 +20,29 @@ pub struct Estimate {
     pub high: f64,
 }
 
+/// Mean over seeds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Spread {
+    /// Mean.
+    pub mean: f64,
+    /// 95 % interval of a bootstrap over seeds; `None` for a single one.
+    pub interval: Option<(f64, f64)>,
+}
+
+impl Spread {
+    /// Computes mean and interval; `None` of no values.
+    pub fn of(values: &[f64]) -> Option<Self> {
+        if values.is_empty() {
+            return None;
+        }
+        let found = mean(values);
+        Some(Self {
+            mean: found.mean,
+            interval: (values.len() > 1).then_some((found.low, found.high)),
+        })
+    }
+}
+
 /// Returns the share of `hits` in `trials` with Wilson's interval, which has a width at 0 % and 100 %, too.
 pub fn share(hits: usize, trials: usize) -> Estimate {
     if trials == 0 {

@@ -83,6 +83,8 @@ pub enum Across {
     Updates,
     /// Staleness in updates.
     Staleness,
+    /// New groups.
+    Groups,
 }
 
 /// Vertical axis, by what it measures; all begin at 0.
@@ -116,10 +118,11 @@ impl Drawing {
             Across::Versions => (Axis::Of("version"), "version"),
             Across::Updates => (Axis::Updates, "update"),
             Across::Staleness => (Axis::Of("staleness, updates"), "staleness"),
+            Across::Groups => (Axis::Of("new groups"), "new groups"),
         };
         let look = match self.across {
             Across::Updates => Look::Line,
-            Across::Versions | Across::Staleness => Look::Dotted,
+            Across::Versions | Across::Staleness | Across::Groups => Look::Dotted,
         };
         let inked = || INKS.into_iter().zip(&self.lines);
         let curve = |ink, points: &[(f64, f64)], look| Curve {

@@ -1,8 +1,10 @@
 //! Arguments of `vintage experiment`.
 
+mod reuse;
+mod runs;
 mod staleness;
 
-pub(crate) use self::staleness::GridArgs;
+pub(crate) use self::{reuse::ReuseArgs, staleness::GridArgs};
 use clap::{Args, Subcommand, ValueEnum};
 use vintage_experiment::lock::{self, ObservedSettings, Scales, Settings};
 
@@ -24,6 +26,12 @@ pub(crate) enum ExperimentCommand {
     /// Says first which runs there are and what they will take. The first ^C has the runs under way write a
     /// checkpoint and end; the same command goes on.
     Staleness(GridArgs),
+    /// Compares ways to train rollouts more than once, or on another run's archive: full runs of the built-in task,
+    /// several seeds, one page.
+    ///
+    /// Says first which runs there are and what they will take. The first ^C has the runs under way write a
+    /// checkpoint and end; the same command goes on.
+    Reuse(ReuseArgs),
 }
 
 const LOCK: &str = "\
@@ -145,7 +153,7 @@ mod tests {
         match Cli::try_parse_from(words).expect("arguments").verb {
             Verb::Experiment(args) => match args.command {
                 ExperimentCommand::Lock(args) => args.settings(),
-                other @ ExperimentCommand::Staleness(_) => panic!("{other:?}"),
+                other => panic!("{other:?}"),
             },
             other => panic!("{other:?}"),
         }

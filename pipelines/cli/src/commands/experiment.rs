@@ -3,7 +3,11 @@
 mod child;
 mod pace;
 mod page;
+mod reuse;
+mod reuse_page;
+mod runs;
 mod staleness;
+mod staleness_page;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -25,6 +29,7 @@ pub(crate) async fn experiment(
     match command {
         ExperimentCommand::Lock(args) => lock(args, context).await,
         ExperimentCommand::Staleness(args) => Box::pin(staleness::staleness(args, context)).await,
+        ExperimentCommand::Reuse(args) => Box::pin(reuse::reuse(args, context)).await,
     }
 }
 

@@ -3,11 +3,11 @@
 use serde::Serialize;
 use vintage_control::AlgorithmName;
 
-use super::{
-    course::{Figures, Trial},
-    grid::Grid,
+use super::{Trial, grid::Grid};
+use crate::{
+    course::{self, Figures},
+    statistics::Spread,
 };
-use crate::statistics;
 
 /// Result of the experiment.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -28,15 +28,6 @@ pub struct Report {
     pub contrasts: Vec<Contrast>,
     /// Every run.
     pub trials: Vec<Trial>,
-}
-
-/// Mean over seeds.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Spread {
-    /// Mean.
-    pub mean: f64,
-    /// 95 % interval of a bootstrap over seeds; `None` for a single one.
-    pub interval: Option<(f64, f64)>,
 }
 
 /// Loss at a staleness, over the finished runs.
@@ -76,6 +67,8 @@ pub struct Means {
     pub m2_other: Option<f64>,
     /// Largest mean of 25 updates of the second moment over all tokens.
     pub m2_all_peak: f64,
+    /// Effective share of rows; `None` if the records of a run lack it.
+    pub effective_rows: Option<f64>,
     /// Entropy of the last 25 updates, in nats.
     pub entropy: f64,
     /// Gradient norm before it is clipped.
@@ -105,26 +98,12 @@ pub struct Contrast {
     pub difference: Spread,
 }
 
-impl Spread {
-    /// Computes mean and interval; `None` of no values.
-    fn of(values: &[f64]) -> Option<Self> {
-        if values.is_empty() {
-            return None;
-        }
-        let found = statistics::mean(values);
-        Some(Self {
-            mean: found.mean,
-            interval: (values.len() > 1).then_some((found.low, found.high)),
-        })
-    }
-}
-
 impl Report {
     /// Puts the table together; `trials` are the runs of the grid.
     pub fn new(grid: Grid, trials: Vec<Trial>) -> Self {
         let count = |of: fn(&Trial) -> bool| trials.iter().filter(|one| of(one)).count() as u64;
         let finished = count(Trial::is_finished);
-        let failed = count(|one| matches!(one.state, super::State::Failed { .. }));
+        let failed = count(|one| matches!(one.state, course::State::Failed { .. }));
         let losses = || grid.losses.iter().map(|loss| loss.name);
         let at = grid.staleness.iter();
         let cells = at.flat_map(|staleness| losses().map(|loss| cell(&trials, loss, *staleness)));
@@ -224,9 +203,9 @@ fn means(
         let numbers: Vec<_> = figures.iter().map(|one| number(one)).collect();
         Spread::of(&numbers)
     };
-    let mean =
-        |number: fn(&Figures) -> f64| super::course::mean(figures.iter().map(|one| number(one)));
+    let mean = |number: fn(&Figures) -> f64| course::mean(figures.iter().map(|one| number(one)));
     let others: Vec<_> = figures.iter().filter_map(|one| one.m2_other).collect();
+    let effective: Option<Vec<_>> = figures.iter().map(|one| one.effective_rows).collect();
     let fresh = (staleness > 0).then(|| paired(trials, (loss, staleness), (loss, 0)));
     let collapses = || figures.iter().filter_map(|one| one.collapse);
     Some(Means {
@@ -237,8 +216,9 @@ fn means(
         from_fresh: fresh.and_then(|differences| Spread::of(&differences)),
         masked_share: mean(|one| one.masked_share),
         m2_bounded: mean(|one| one.m2_bounded),
-        m2_other: (!others.is_empty()).then(|| super::course::mean(others.iter().copied())),
+        m2_other: (!others.is_empty()).then(|| course::mean(others.iter().copied())),
         m2_all_peak: mean(|one| one.m2_all_peak),
+        effective_rows: effective.map(|shares| course::mean(shares.into_iter())),
         entropy: mean(|one| one.entropy),
         grad_norm: mean(|one| one.grad_norm),
         grad_norm_peak: mean(|one| one.grad_norm_peak),

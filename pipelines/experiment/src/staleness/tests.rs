@@ -1,7 +1,8 @@
 use serde_json::json;
 use vintage_control::{AlgorithmName, EvaluationResult, UpdateResult};
 
-use super::{Arm, Grid, Loss, Report, State, Trial};
+use super::{Arm, Grid, Loss, Report, Trial};
+use crate::course::State;
 
 const LOSSES: [AlgorithmName; 2] = [AlgorithmName::M2po, AlgorithmName::Grpo];
 
@@ -25,7 +26,7 @@ fn arm(loss: AlgorithmName, staleness: u64, seed: u64) -> Arm {
 }
 
 /// Result of an update of 10 tokens, 4 of them in the trust-region set.
-fn update(number: u64, masked: u64, m2: [f64; 2], grad_norm: f64) -> UpdateResult {
+pub(crate) fn update(number: u64, masked: u64, m2: [f64; 2], grad_norm: f64) -> UpdateResult {
     let result = json!({
         "format": "vintage-control/1", "learner": "lead", "policy": "lead", "version": number,
         "weights_sha256": "0".repeat(64), "skipped": null, "loss": 0.0, "grad_norm": grad_norm,
@@ -52,7 +53,13 @@ fn evaluations(sampled: &[f64]) -> Vec<EvaluationResult> {
 
 fn trial(arm: Arm, sampled: &[f64]) -> Trial {
     let results = [update(0, 0, [0.0, 0.0], 1.0)];
-    Trial::new(arm, State::Finished, &results, &evaluations(sampled))
+    Trial::new(
+        arm,
+        arm.loss,
+        State::Finished,
+        &results,
+        &evaluations(sampled),
+    )
 }
 
 #[test]
@@ -117,7 +124,8 @@ fn moments_outside_the_bounded_set_are_what_is_left_of_all() {
     let results = [update(0, 1, [0.5, 0.8], 2.0), update(1, 3, [1.0, 1.0], 4.0)];
     let evaluations = evaluations(&[0.1]);
     let found = |loss| {
-        let found = Trial::new(arm(loss, 4, 0), State::Finished, &results, &evaluations);
+        let arm = arm(loss, 4, 0);
+        let found = Trial::new(arm, loss, State::Finished, &results, &evaluations);
         found.figures.expect("it was evaluated")
     };
     let figures = found(AlgorithmName::M2po);
@@ -135,12 +143,12 @@ fn a_run_without_an_evaluation_or_an_update_has_no_figures() {
     let arm = arm(AlgorithmName::M2po, 4, 0);
     let results = [update(0, 0, [0.0, 0.0], 1.0)];
     assert_eq!(
-        Trial::new(arm, State::Unfinished, &results, &[]).figures,
+        Trial::new(arm, arm.loss, State::Unfinished, &results, &[]).figures,
         None
     );
     let evaluations = evaluations(&[0.1]);
     assert_eq!(
-        Trial::new(arm, State::Unfinished, &[], &evaluations).figures,
+        Trial::new(arm, arm.loss, State::Unfinished, &[], &evaluations).figures,
         None
     );
 }
@@ -157,9 +165,9 @@ fn means_are_of_finished_runs_and_differences_of_equal_seeds() {
         trial(arm(m2po, 4, 7), &[0.6]),
         trial(arm(grpo, 4, 7), &[0.5]),
         trial(arm(m2po, 0, 8), &[0.6]),
-        Trial::new(arm(grpo, 0, 8), State::NotBegun, &[], &[]),
+        Trial::new(arm(grpo, 0, 8), grpo, State::NotBegun, &[], &[]),
         trial(arm(m2po, 4, 8), &[0.4]),
-        Trial::new(arm(grpo, 4, 8), failed, &[], &[]),
+        Trial::new(arm(grpo, 4, 8), grpo, failed, &[], &[]),
     ];
     let report = Report::new(grid(2), trials);
     assert_eq!(

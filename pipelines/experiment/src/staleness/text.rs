@@ -2,10 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::{
-    course::{State, above_rounding},
-    report::{Cell, Contrast, Report, Spread},
-};
+use super::report::{Cell, Contrast, Report};
+use crate::text::{aligned, percent, points, share, small, state_of};
 
 impl Report {
     /// Formats the report for people: the table, differences, runs that did not finish.
@@ -55,7 +53,7 @@ impl Report {
     }
 
     /// Column heads of the table.
-    pub const HEAD: [&str; 13] = [
+    pub const HEAD: [&str; 14] = [
         "staleness",
         "loss",
         "seeds",
@@ -67,6 +65,7 @@ impl Report {
         "masked",
         "M2 bounded",
         "M2 other",
+        "effective",
         "entropy",
         "collapsed",
     ];
@@ -79,16 +78,8 @@ impl Report {
     /// Returns a line for each run that did not finish.
     pub fn missing(&self) -> Vec<String> {
         let line = |trial: &super::Trial| {
-            let name = trial.arm.name();
-            match &trial.state {
-                State::Finished => None,
-                State::NotBegun => Some(format!("{name}: not begun")),
-                State::Unfinished => Some(format!(
-                    "{name}: not finished, {} of {} updates",
-                    trial.updates, self.grid.updates
-                )),
-                State::Failed { reason } => Some(format!("{name}: FAILED: {reason}")),
-            }
+            let left = state_of(&trial.state, trial.updates, self.grid.updates)?;
+            Some(format!("{}: {left}", trial.arm.name()))
         };
         self.trials.iter().filter_map(line).collect()
     }
@@ -118,6 +109,7 @@ impl Cell {
             format!("{:.2} %", 100.0 * means.masked_share),
             small(means.m2_bounded),
             means.m2_other.map_or_else(String::new, small),
+            means.effective_rows.map_or_else(String::new, share),
             format!("{:.3}", means.entropy),
             match means.first_collapse {
                 None => "0".to_owned(),
@@ -141,54 +133,4 @@ impl Contrast {
             points(self.difference),
         ]
     }
-}
-
-/// Formats a share in percent with its interval.
-fn percent(share: Spread) -> String {
-    let number = |share: f64| format!("{:.1}", 100.0 * share);
-    with_interval(share, number)
-}
-
-/// Formats a difference of shares in points, with its sign.
-fn points(difference: Spread) -> String {
-    let number = |share: f64| format!("{:+.1}", 100.0 * share);
-    with_interval(difference, number)
-}
-
-fn with_interval(spread: Spread, number: impl Fn(f64) -> String) -> String {
-    let mean = number(spread.mean);
-    match spread.interval {
-        None => mean,
-        Some((low, high)) => format!("{mean} [{}, {}]", number(low), number(high)),
-    }
-}
-
-/// Formats a second moment with two digits that count.
-fn small(moment: f64) -> String {
-    match above_rounding(moment) {
-        0.0 => "0".to_owned(),
-        0.1.. => format!("{moment:.2}"),
-        0.001.. => format!("{moment:.4}"),
-        _ => format!("{moment:.0e}"),
-    }
-}
-
-/// Formats rows under their heads, each column as wide as its widest cell.
-fn aligned(head: &[&str], rows: &[Vec<String>]) -> String {
-    let width = |column: usize| {
-        let cells = rows.iter().filter_map(|row| row.get(column));
-        let cells = cells.map(|cell| cell.chars().count());
-        cells.fold(head[column].chars().count(), usize::max)
-    };
-    let widths: Vec<_> = (0..head.len()).map(width).collect();
-    let line = |cells: Vec<&str>| {
-        let cells = cells.iter().zip(&widths);
-        let padded = cells.map(|(cell, width)| format!("{cell:<width$}"));
-        let line = padded.collect::<Vec<_>>().join("  ");
-        format!("{}\n", line.trim_end())
-    };
-    let rows = rows
-        .iter()
-        .map(|row| line(row.iter().map(String::as_str).collect()));
-    line(head.to_vec()) + &rows.collect::<String>()
 }

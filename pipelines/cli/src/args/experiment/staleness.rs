@@ -2,13 +2,12 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
-use vintage_config::{ConfigError, Resolved};
+use clap::Args;
 use vintage_control::AlgorithmName;
 use vintage_experiment::staleness::{Arm, Grid, Loss};
-use vintage_settings::RunConfig;
 
-use crate::args::{ConfigArgs, loss::loss};
+use super::runs::{RunsArgs, Taken, Task};
+use crate::args::loss::loss;
 
 /// Learning rate of losses that have none of their own: the default of the built-in task.
 const LR: f64 = 1e-4;
@@ -57,66 +56,11 @@ pub(crate) struct GridArgs {
     /// Learning rate of all losses, or LOSS=X of one. [default: 1e-4]
     #[arg(long, value_name = "X", value_delimiter = ',', value_parser = rate)]
     lr: Vec<Rate>,
-    /// Number of runs at a time. [default: the number of cores, divided by --threads]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    jobs: Option<u16>,
-    /// Threads that compute in a run. Results do not depend on it.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
-    pub(crate) threads: u16,
     /// Takes at most five minutes on two idle cores: one seed, two values of staleness, 400 updates.
     #[arg(long)]
     quick: bool,
-    /// Says which runs there are and what they will take, and starts none.
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-    /// Setting of every run, for example --set rollout.group_size=16; may be repeated.
-    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
-    set: Vec<String>,
-}
-
-/// Settings that the experiment gives its runs itself, which --set may not change, and how or why.
-const TAKEN: [(&str, &str); 11] = [
-    ("algorithm", "by --losses"),
-    ("gate.exact", "by --staleness"),
-    ("seed", "by --first-seed and --seeds"),
-    ("prompts.task", "by --task"),
-    ("learner.steps", "by --updates"),
-    ("learner.optimizer.lr", "by --lr"),
-    (
-        "learner.publish_every",
-        "because exact staleness needs every version",
-    ),
-    ("learner.keep_versions", "by --staleness"),
-    ("broker", "because each run has an embedded one"),
-    ("store", "because each run has its folder"),
-    (
-        "metrics.listen",
-        "because runs at a time cannot share a port",
-    ),
-];
-
-/// Built-in task.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "snake_case")]
-pub(crate) enum Task {
-    /// Digits in ascending order, found by the reward alone.
-    #[default]
-    Sort,
-    /// Even digits, then odd ones: harder.
-    EvensFirst,
-    /// Running sums, known from the start and sharpened.
-    Sums,
-}
-
-impl Task {
-    /// Returns the name that the setting `prompts.task` has.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Sort => "sort",
-            Self::EvensFirst => "evens_first",
-            Self::Sums => "sums",
-        }
-    }
+    #[command(flatten)]
+    pub(crate) runs: RunsArgs,
 }
 
 /// Learning rate, of one loss or of all.
@@ -139,6 +83,20 @@ fn rate(text: &str) -> Result<Rate, String> {
 }
 
 impl GridArgs {
+    /// Settings that the experiment gives its runs itself, and how or why.
+    pub(crate) const TAKEN: [Taken; 7] = [
+        ("algorithm", "by --losses"),
+        ("gate.exact", "by --staleness"),
+        ("prompts.task", "by --task"),
+        ("learner.steps", "by --updates"),
+        ("learner.optimizer.lr", "by --lr"),
+        (
+            "learner.publish_every",
+            "because exact staleness needs every version",
+        ),
+        ("learner.keep_versions", "by --staleness"),
+    ];
+
     /// Returns the folder of the runs.
     pub(crate) fn folder(&self) -> PathBuf {
         let usual = if self.quick {
@@ -190,19 +148,6 @@ impl GridArgs {
         idle.map(AlgorithmName::as_str).collect()
     }
 
-    /// Returns the first value of --set that is the experiment's own, with how or why it is given.
-    pub(crate) fn taken(&self) -> Option<(&'static str, &'static str)> {
-        let keys = || self.set.iter().filter_map(|text| text.split_once('='));
-        let is_set = |name: &str| keys().any(|(key, _)| key.trim() == name);
-        TAKEN.into_iter().find(|(name, _)| is_set(name))
-    }
-
-    /// Returns the number of runs at a time on a machine with so many cores.
-    pub(crate) fn jobs(&self, cores: usize) -> usize {
-        let usual = cores / usize::from(self.threads);
-        self.jobs.map_or(usual, usize::from).max(1)
-    }
-
     /// Returns the values of --set for the run of an arm: those of the experiment, then the user's.
     pub(crate) fn settings(&self, arm: &Arm, updates: u64) -> Vec<String> {
         let own = [
@@ -216,20 +161,9 @@ impl GridArgs {
             "learner.publish_every=1".to_owned(),
             format!("learner.keep_versions={}", arm.staleness.saturating_add(1)),
         ];
-        own.into_iter().chain(self.set.iter().cloned()).collect()
-    }
-
-    /// Resolves the settings of the run of an arm.
-    pub(crate) fn resolve(
-        &self,
-        arm: &Arm,
-        updates: u64,
-    ) -> Result<Resolved<RunConfig>, ConfigError> {
-        let args = ConfigArgs {
-            set: self.settings(arm, updates),
-            ..ConfigArgs::default()
-        };
-        args.resolve(None, &[])
+        own.into_iter()
+            .chain(self.runs.set.iter().cloned())
+            .collect()
     }
 }
 
@@ -239,7 +173,7 @@ mod tests {
     use vintage_control::AlgorithmName::{Grpo, M2po, None as Plain};
 
     use super::GridArgs;
-    use crate::args::{Cli, ExperimentCommand, Verb};
+    use crate::args::{Cli, ConfigArgs, ExperimentCommand, Verb};
 
     fn parse(words: &str) -> Result<GridArgs, clap::Error> {
         let words = ["vintage", "experiment", "staleness"]
@@ -248,7 +182,7 @@ mod tests {
         Ok(match Cli::try_parse_from(words)?.verb {
             Verb::Experiment(args) => match args.command {
                 ExperimentCommand::Staleness(args) => args,
-                other @ ExperimentCommand::Lock(_) => panic!("{other:?}"),
+                other => panic!("{other:?}"),
             },
             other => panic!("{other:?}"),
         })
@@ -280,24 +214,32 @@ mod tests {
     #[test]
     fn a_run_has_the_settings_of_its_arm_and_the_users() {
         let args = parse("--quick --task sums --set evaluation.prompts=64").expect("arguments");
-        assert_eq!(args.taken(), None);
+        assert!(args.runs.check_taken(&GridArgs::TAKEN).is_ok());
         let grid = args.grid();
         let arm = grid.arms()[4];
-        let config = args.resolve(&arm, grid.updates).expect("settings").config;
+        let settings = ConfigArgs {
+            set: args.settings(&arm, grid.updates),
+            ..ConfigArgs::default()
+        };
+        let config = settings.resolve(None, &[]).expect("settings").config;
         assert_eq!(
             (config.algorithm.as_str(), config.gate.exact),
             ("grpo", Some(64))
         );
         assert_eq!(config.learner.keep_versions, 65);
         assert_eq!((config.evaluation.prompts, config.learner.steps), (64, 400));
-        let taken = parse("--set seed=3").expect("arguments").taken();
-        assert_eq!(taken, Some(("seed", "by --first-seed and --seeds")));
+        for (set, how) in [("seed=3", "--first-seed"), ("gate.exact=3", "--staleness")] {
+            let args = parse(&format!("--set {set}")).expect("arguments");
+            let refused = args.runs.check_taken(&GridArgs::TAKEN);
+            let refused = refused.expect_err("refused").to_string();
+            assert!(refused.contains(how), "{refused}");
+        }
     }
 
     #[test]
     fn runs_share_the_cores() {
         let args = parse("--threads 2").expect("arguments");
-        assert_eq!((args.jobs(8), args.jobs(1)), (4, 1));
-        assert_eq!(parse("--jobs 3").expect("arguments").jobs(8), 3);
+        assert_eq!((args.runs.jobs(8), args.runs.jobs(1)), (4, 1));
+        assert_eq!(parse("--jobs 3").expect("arguments").runs.jobs(8), 3);
     }
 }

@@ -1,9 +1,8 @@
-//! Outcome of a run, from the records of its updates and evaluations.
+//! Outcome of a run, from the records of its updates and evaluations: last and best accuracy, area, collapse,
+//! masked share, second moments, effective share.
 
 use serde::Serialize;
 use vintage_control::{AlgorithmName, EvaluationResult, UpdateResult};
-
-use super::grid::Arm;
 
 /// Number of updates of a stretch.
 pub const STRETCH: usize = 25;
@@ -34,12 +33,12 @@ pub enum State {
     NotBegun,
 }
 
-/// Run of the experiment with what it came to.
+/// Run of an experiment with what it came to. `A` is the arm: what sets the run apart.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Trial {
-    /// Loss, staleness and seed.
+pub struct Trial<A> {
+    /// Arm of the run, its seed included.
     #[serde(flatten)]
-    pub arm: Arm,
+    pub arm: A,
     /// State of the run.
     #[serde(flatten)]
     pub state: State,
@@ -78,6 +77,8 @@ pub struct Stretch {
     pub m2_bounded: f64,
     /// Second moment of the log-ratio over all tokens.
     pub m2_all: f64,
+    /// Effective share of rows; `None` if an update's record lacks it.
+    pub effective_rows: Option<f64>,
     /// Mean entropy on the tokens trained on, in nats.
     pub entropy: f64,
     /// Global gradient norm before it is clipped.
@@ -115,6 +116,8 @@ pub struct Figures {
     pub m2_other: Option<f64>,
     /// Largest mean of 25 adjacent updates of the second moment over all tokens.
     pub m2_all_peak: f64,
+    /// Effective share of rows; `None` if an update's record lacks it.
+    pub effective_rows: Option<f64>,
     /// Mean entropy on the tokens of the last 25 updates, in nats.
     pub entropy: f64,
     /// Mean of the gradient norm before it is clipped.
@@ -125,10 +128,11 @@ pub struct Figures {
     pub idle_share: f64,
 }
 
-impl Trial {
-    /// Computes what a run came to from its records, which are in order.
+impl<A> Trial<A> {
+    /// Computes what a run of `loss` came to from its records, which are in order.
     pub fn new(
-        arm: Arm,
+        arm: A,
+        loss: AlgorithmName,
         state: State,
         results: &[UpdateResult],
         evaluations: &[EvaluationResult],
@@ -144,7 +148,7 @@ impl Trial {
             .collect();
         let stretches: Vec<_> = results.chunks(STRETCH).filter_map(Stretch::of).collect();
         Self {
-            figures: Figures::of(arm.loss, results, &evaluations, &stretches),
+            figures: Figures::of(loss, results, &evaluations, &stretches),
             updates: results.len() as u64,
             prompts,
             arm,
@@ -168,6 +172,7 @@ impl Stretch {
             masked_share: masked_share(results),
             m2_bounded: of(|one| one.m2_before),
             m2_all: of(|one| one.m2_all),
+            effective_rows: effective_rows(results),
             entropy: of(|one| one.entropy),
             grad_norm: of(|one| one.grad_norm),
         })
@@ -198,6 +203,7 @@ impl Figures {
             m2_bounded: of(|one| one.m2_before),
             m2_other: (!others.is_empty()).then(|| mean(others.iter().copied())),
             m2_all_peak: peak(|one| one.m2_all),
+            effective_rows: effective_rows(results),
             entropy: mean(recent.iter().map(|one| one.entropy)),
             grad_norm: of(|one| one.grad_norm),
             grad_norm_peak: peak(|one| one.grad_norm),
@@ -213,6 +219,12 @@ fn m2_other(result: &UpdateResult) -> Option<f64> {
     let bounded = result.m2_before * result.trust_tokens as f64;
     // Rounding of two sums may leave a little below 0.
     (others > 0).then(|| ((all - bounded) / others as f64).max(0.0))
+}
+
+/// Returns the mean effective share of rows; `None` if one is not recorded.
+fn effective_rows(results: &[UpdateResult]) -> Option<f64> {
+    let shares: Option<Vec<_>> = results.iter().map(|one| one.effective_rows).collect();
+    shares.map(|shares| mean(shares.into_iter()))
 }
 
 fn masked_share(results: &[UpdateResult]) -> f64 {
@@ -263,7 +275,7 @@ fn collapse(evaluations: &[Evaluated], value: fn(&Evaluated) -> f64) -> Option<u
 }
 
 /// Returns the mean of numbers; 0 of none.
-pub(super) fn mean(numbers: impl Iterator<Item = f64>) -> f64 {
+pub(crate) fn mean(numbers: impl Iterator<Item = f64>) -> f64 {
     let (mut sum, mut count) = (0.0, 0_u64);
     for number in numbers {
         sum += number;

@@ -1,0 +1,62 @@
+//! `vintage experiment reuse`: starts the runs of the ways that are not finished, some at a time, reads all of
+//! them, and writes the table.
+
+use anyhow::Result;
+use vintage_experiment::reuse::{Arm, Plan, Report};
+
+use super::{
+    super::Context,
+    page,
+    reuse_page::sheet,
+    runs::{Planned, Runs, cores, counted},
+};
+use crate::{args::ReuseArgs, exit::CommandOutcome};
+
+/// Runs the experiment.
+pub(super) async fn reuse(args: &ReuseArgs, context: &Context) -> Result<CommandOutcome> {
+    let plan = args.plan();
+    plan.check()?;
+    args.runs.check_taken(&ReuseArgs::TAKEN)?;
+    let arms = plan.arms();
+    let planned = arms.iter().map(|arm| planned(args, arm, &plan, &arms));
+    let place = (args.folder(), what(&plan));
+    let jobs = (args.runs.jobs(cores()), args.runs.threads);
+    let mut runs = Runs::new(context, place, planned.collect(), jobs);
+    runs.check()?;
+    if args.runs.dry_run {
+        return runs.show(&arms);
+    }
+    let Some(hold) = runs.lock().await? else {
+        return Ok(runs.interrupted());
+    };
+    runs.run(&hold).await?;
+    let trials = runs.trials(arms.into_iter().map(|arm| (arm, arm.way.loss)));
+    let report = Report::new(plan, args.accuracy(), trials.await?);
+    let page = sheet(&report, args);
+    let written = page::write("reuse", &report, &page, &args.folder())?;
+    context.output.print(&report, |report| {
+        format!("{}\n{}\n", report.text(), written.display())
+    })?;
+    Ok(runs.outcome(report.failed, report.unfinished))
+}
+
+fn planned(args: &ReuseArgs, arm: &Arm, plan: &Plan, arms: &[Arm]) -> Planned {
+    let first = arm.after();
+    Planned {
+        name: arm.name(),
+        settings: args.settings(arm, plan),
+        updates: arm.way.updates(plan),
+        versions: 0,
+        after: first.and_then(|first| arms.iter().position(|arm| arm.name() == first)),
+    }
+}
+
+/// Says what the runs are.
+fn what(plan: &Plan) -> String {
+    format!(
+        "{}, {}, {} new groups each",
+        counted(plan.comparison.ways().len() as u64, "way"),
+        counted(plan.seeds, "seed"),
+        plan.groups,
+    )
+}

@@ -1,0 +1,165 @@
+//! Table over seeds.
+
+use serde::Serialize;
+
+use super::{Trial, way::Plan};
+use crate::{
+    course::{self, Figures},
+    statistics::Spread,
+};
+
+/// Result of the experiment.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// Comparison, budget and seeds.
+    pub plan: Plan,
+    /// Sampled accuracy that `Means::rollouts_to` is about.
+    pub accuracy: f64,
+    /// Number of held-out prompts of an evaluation; 0 before the first.
+    pub prompts: u64,
+    /// Number of runs that did all their updates.
+    pub finished: u64,
+    /// Number of runs that ended with an error.
+    pub failed: u64,
+    /// Number of runs that were stopped or have not begun.
+    pub unfinished: u64,
+    /// Numbers of each way, over the seeds whose run finished.
+    pub rows: Vec<Row>,
+    /// Every run.
+    pub trials: Vec<Trial>,
+}
+
+/// Way, over the finished runs.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Row {
+    /// Name of the way.
+    pub way: &'static str,
+    /// Number of optimizer steps of a run.
+    pub steps: u64,
+    /// Number of new groups of a run.
+    pub groups: u64,
+    /// Seeds whose run finished.
+    pub seeds: Vec<u64>,
+    /// Number of runs that did not finish, failed ones included.
+    pub missing: u64,
+    /// Means; `None` if no run finished.
+    pub means: Option<Means>,
+}
+
+/// Means over the seeds of a way.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Means {
+    /// Sampled accuracy, mean of the last four evaluations.
+    pub sampled_last: Spread,
+    /// Greedy accuracy, mean of the last four evaluations.
+    pub greedy_last: Spread,
+    /// Sampled accuracy, mean of all evaluations, which are at equal shares of a run.
+    pub sampled_area: Spread,
+    /// Difference of `sampled_last` from that of the baseline, over the seeds that both have; `None` for the
+    /// baseline.
+    pub difference: Option<Spread>,
+    /// Difference of `sampled_area` from that of the baseline.
+    pub area_difference: Option<Spread>,
+    /// Number of new groups after which the sampled accuracy was first reached, over the runs that reached it;
+    /// `None` if none did.
+    pub groups_to: Option<Spread>,
+    /// Number of runs that reached it.
+    pub reached: u64,
+    /// Effective share of rows; `None` if the records of a run lack it.
+    pub effective_rows: Option<f64>,
+    /// Number of runs that collapsed.
+    pub collapsed: u64,
+}
+
+impl Report {
+    /// Computes the table from the runs.
+    pub fn new(plan: Plan, accuracy: f64, trials: Vec<Trial>) -> Self {
+        let finished = trials.iter().filter(|one| one.is_finished()).count() as u64;
+        let is_failed = |one: &&Trial| matches!(one.state, course::State::Failed { .. });
+        let failed = trials.iter().filter(is_failed).count() as u64;
+        let ways = plan.comparison.ways().iter();
+        let baseline = plan.comparison.baseline();
+        let rows = ways.map(|way| {
+            let all = trials.iter().filter(|one| one.arm.way.name == way.name);
+            let (runs, figures): (Vec<_>, Vec<_>) = of(&trials, way.name).unzip();
+            Row {
+                way: way.name,
+                steps: way.steps(&plan),
+                groups: way.updates(&plan) * way.new,
+                seeds: runs.iter().map(|trial| trial.arm.seed).collect(),
+                missing: (all.count() - runs.len()) as u64,
+                means: means(&trials, (way.name, baseline), &runs, &figures, accuracy),
+            }
+        });
+        Self {
+            prompts: trials.iter().map(|one| one.prompts).max().unwrap_or(0),
+            finished,
+            failed,
+            unfinished: trials.len() as u64 - finished - failed,
+            rows: rows.collect(),
+            accuracy,
+            trials,
+            plan,
+        }
+    }
+
+    /// Returns the finished runs of a way, in the order of their seeds.
+    pub fn finished_runs(&self, way: &str) -> Vec<&Trial> {
+        of(&self.trials, way).map(|(trial, _)| trial).collect()
+    }
+}
+
+/// Returns the finished runs of a way with their numbers.
+fn of<'a>(trials: &'a [Trial], way: &str) -> impl Iterator<Item = (&'a Trial, &'a Figures)> {
+    let here = move |trial: &&Trial| trial.arm.way.name == way && trial.is_finished();
+    let finished = trials.iter().filter(here);
+    finished.filter_map(|trial| Some((trial, trial.figures.as_ref()?)))
+}
+
+/// Returns the differences of a number between two ways, over the seeds that both have.
+fn paired(trials: &[Trial], (one, other): (&str, &str), number: fn(&Figures) -> f64) -> Vec<f64> {
+    let of_seed = |seed| of(trials, other).find(|(trial, _)| trial.arm.seed == seed);
+    let difference = |(trial, figures): (&Trial, &Figures)| {
+        let (_, other) = of_seed(trial.arm.seed)?;
+        Some(number(figures) - number(other))
+    };
+    of(trials, one).filter_map(difference).collect()
+}
+
+/// Returns the new groups that a run had trained when its sampled accuracy was first reached.
+fn groups_to(trial: &Trial, accuracy: f64) -> Option<f64> {
+    let mut evaluated = trial.evaluations.iter();
+    let first = evaluated.find(|one| one.sampled >= accuracy)?;
+    Some((first.version * trial.arm.way.new) as f64)
+}
+
+fn means(
+    trials: &[Trial],
+    (way, baseline): (&str, &str),
+    runs: &[&Trial],
+    figures: &[&Figures],
+    accuracy: f64,
+) -> Option<Means> {
+    let spread = |number: fn(&Figures) -> f64| {
+        let numbers: Vec<_> = figures.iter().map(|one| number(one)).collect();
+        Spread::of(&numbers)
+    };
+    let beside = |number| {
+        let differences = (way != baseline).then(|| paired(trials, (way, baseline), number));
+        differences.and_then(|differences| Spread::of(&differences))
+    };
+    let reached = runs.iter().filter_map(|trial| groups_to(trial, accuracy));
+    let reached: Vec<_> = reached.collect();
+    let effective: Option<Vec<_>> = figures.iter().map(|one| one.effective_rows).collect();
+    Some(Means {
+        sampled_last: spread(|one| one.sampled.last)?,
+        greedy_last: spread(|one| one.greedy.last)?,
+        sampled_area: spread(|one| one.sampled.area)?,
+        difference: beside(|one| one.sampled.last),
+        area_difference: beside(|one| one.sampled.area),
+        groups_to: Spread::of(&reached),
+        reached: reached.len() as u64,
+        effective_rows: effective.map(|shares| course::mean(shares.into_iter())),
+        collapsed: figures.iter().filter(|one| one.collapse.is_some()).count() as u64,
+    })
+}
