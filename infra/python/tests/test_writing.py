@@ -209,7 +209,7 @@ class Writing(unittest.TestCase):
         self.assertEqual(set(table["reward"].to_pylist()), {0.0, 1.0})
 
     def child(self, out: pathlib.Path, mode: str = "") -> subprocess.Popen[str]:
-        command = [sys.executable, str(SCRIPT), str(out), self.broker, mode]
+        command = [sys.executable, "-X", "faulthandler", str(SCRIPT), str(out), self.broker, mode]
         child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.addCleanup(self.end_role, child)
         return child
@@ -221,14 +221,22 @@ class Writing(unittest.TestCase):
                 return
         self.fail(f"{words}: {child.communicate()}")
 
+    def ended(self, child: subprocess.Popen[str], seconds: float) -> str:
+        """What a child said that ended in good order; one that does not end says where it is."""
+        try:
+            said, stderr = child.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            child.send_signal(signal.SIGABRT)
+            self.fail(f"not ended within {seconds} s: {child.communicate()}")
+        self.assertEqual(child.returncode, 0, stderr)
+        return said
+
     def test_killed_anywhere_it_loses_and_repeats_nothing(self) -> None:
         out = self.begin("killed", learner__steps=5)
         held = self.child(out, "hold")
         self.until(held, "holding")
         held.send_signal(signal.SIGINT)
-        said, stderr = held.communicate(timeout=30)
-        self.assertEqual(held.returncode, 0, stderr)
-        self.assertIn("interrupted", said)
+        self.assertIn("interrupted", self.ended(held, 30))
         draw = random.Random(int(os.environ.get("VINTAGE_TEST_SEED", "7")))
         for words in ("submitted", "written"):
             child = self.child(out)
@@ -237,12 +245,8 @@ class Writing(unittest.TestCase):
             child.kill()
             child.communicate()
         left = self.child(out, "leave")
-        said, stderr = left.communicate(timeout=60)
-        self.assertEqual(left.returncode, 0, stderr)
-        self.assertIn("leaving", said)
-        last = self.child(out)
-        said, stderr = last.communicate(timeout=120)
-        self.assertEqual(last.returncode, 0, stderr)
+        self.assertIn("leaving", self.ended(left, 60))
+        self.ended(self.child(out), 120)
         self.finish(out)
         # The program that left without closing had submitted two groups, and both are there.
         journals = {path.name: path.read_text() for path in (out / "producers").glob("*.acks")}
