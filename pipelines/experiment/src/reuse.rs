@@ -31,7 +31,7 @@ mod text;
 mod way;
 
 pub use self::{
-    report::{Means, Report, Row},
+    report::{Contrast, Means, Report, Row},
     way::{Arm, Comparison, Plan, Way},
 };
 

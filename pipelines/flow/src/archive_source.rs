@@ -6,9 +6,11 @@ use vintage_settings::{RunConfig, SourceKind};
 
 use async_trait::async_trait;
 use vintage_archive::{ArchivedMessage, Filter, Messages, Reader};
-use vintage_control::{Incarnation, Offset, Partition, PartitionResume};
+use vintage_control::{
+    Incarnation, Offset, Partition, PartitionResume, PolicyVersion, WeightsManifest,
+};
 use vintage_learner::{Incoming, RolloutSource, Stretch, order::Merge};
-use vintage_store::Store;
+use vintage_store::{Store, Weights};
 
 use crate::{
     error::{Error, Result},
@@ -161,8 +163,8 @@ impl RolloutSource for ArchiveSource {
     }
 }
 
-/// Opens the archive that `learner.archive` names; `None` if it is not set.
-pub(crate) async fn archive_of(config: &RunConfig) -> Result<Option<Reader>> {
+/// Opens the store of the run whose archive `learner.archive` names; `None` if it is not set.
+fn other_run(config: &RunConfig) -> Result<Option<(&str, Store)>> {
     let Some(location) = &config.learner.archive else {
         return Ok(None);
     };
@@ -173,6 +175,46 @@ pub(crate) async fn archive_of(config: &RunConfig) -> Result<Option<Reader>> {
     } else {
         open_store(Path::new(location))?
     };
+    Ok(Some((location, root)))
+}
+
+/// Refuses another run's archive if its policies have another tokenizer than the learner's: the same ids would
+/// be other texts. An archive without weights beside it is taken as it is.
+pub(crate) async fn check_tokenizer(config: &RunConfig, own: &Weights) -> Result<()> {
+    const FILE: &str = "tokenizer.json";
+    let Some((location, root)) = other_run(config)? else {
+        return Ok(());
+    };
+    let zero = PolicyVersion::ZERO;
+    let Some(own) = own.manifest(zero).await? else {
+        return Ok(());
+    };
+    let manifest = format!("/{}/manifest.json", zero.0);
+    for path in root.list("weights").await? {
+        if !path.ends_with(&manifest) {
+            continue;
+        }
+        let other: Option<WeightsManifest> = root.get_json(&path).await?;
+        let Some(other) = other else { continue };
+        if other.files.get(FILE) != own.files.get(FILE) {
+            let policy = &other.policy;
+            return Err(Error::Setting {
+                setting: format!("learner.archive = {location:?}"),
+                reason: format!(
+                    "its policy {policy} has another tokenizer ({path}, {FILE}), so its tokens are other texts \
+                     here; name the archive of a run with the same model"
+                ),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Opens the archive that `learner.archive` names; `None` if it is not set.
+pub(crate) async fn archive_of(config: &RunConfig) -> Result<Option<Reader>> {
+    let Some((location, root)) = other_run(config)? else {
+        return Ok(None);
+    };
     let archive = archive_in(&root);
     let mut topics = Reader::topics(&archive).await?;
     match (topics.pop(), topics.is_empty()) {
@@ -182,7 +224,7 @@ pub(crate) async fn archive_of(config: &RunConfig) -> Result<Option<Reader>> {
             reason: "there is no archive; name the folder of a run".to_owned(),
         }),
         (Some(_), false) => Err(Error::SeveralTopics {
-            location: location.clone(),
+            location: location.to_owned(),
         }),
     }
 }

@@ -3,7 +3,9 @@
 use std::time::Instant;
 
 use tokio::sync::mpsc;
-use vintage_control::{CONTROL_FORMAT, EvaluationExample, EvaluationResult, Name, PolicyVersion};
+use vintage_control::{
+    CONTROL_FORMAT, EvaluationExample, EvaluationResult, Metric, Name, PolicyVersion,
+};
 use vintage_human::Measured;
 use vintage_rollout::Prompt;
 use vintage_store::{Store, evaluation_path, write_evaluation};
@@ -61,6 +63,16 @@ impl Evaluator {
         let _nobody_listens = self.events.send(begun);
         let evaluation = self.evaluate(version).await?;
         write_evaluation(&self.store, &evaluation).await?;
+        for (kind, accuracy) in [
+            ("sampled", evaluation.sampled_accuracy),
+            ("greedy", evaluation.greedy_accuracy),
+        ] {
+            let labels = [
+                ("policy", self.policy.to_string()),
+                ("kind", kind.to_owned()),
+            ];
+            metrics::gauge!(Metric::ACCURACY.name, &labels).set(accuracy);
+        }
         let evaluated = RunEvent::Evaluated {
             result: evaluation.clone(),
             measured: self.measured,

@@ -127,8 +127,51 @@ impl Metric {
         "Seconds for which the producer had no leases; a wait counts when it ends",
     );
 
+    /// Mean reward of the last update's rows.
+    pub const REWARD: Self = gauge(
+        "vintage_reward",
+        "Mean reward in the last update, by learner",
+    );
+    /// Loss of the last update.
+    pub const LOSS: Self = gauge("vintage_loss", "Loss of the last update, by learner");
+    /// Distance of the new policy from what sampled the last update's batch.
+    pub const KL: Self = gauge(
+        "vintage_kl_nats",
+        "Mean of sampled minus new log-prob in the last update, in nats a token, by learner",
+    );
+    /// Entropy on the last update's tokens.
+    pub const ENTROPY: Self = gauge(
+        "vintage_entropy_nats",
+        "Mean entropy in the last update, in nats a token, by learner",
+    );
+    /// Second moment that the rule bounds.
+    pub const M2: Self = gauge(
+        "vintage_m2",
+        "Second moment of the log-ratio before masking in the last update, by learner",
+    );
+    /// Share of tokens that the rule removed.
+    pub const MASKED: Self = gauge(
+        "vintage_masked_share",
+        "Share of tokens that the last update masked or clipped, by learner",
+    );
+    /// Effective share of rows.
+    pub const EFFECTIVE_ROWS: Self = gauge(
+        "vintage_effective_rows_share",
+        "Effective share of the last update's rows by their importance weights, by learner",
+    );
+    /// Clipped concentrability.
+    pub const CONCENTRABILITY: Self = gauge(
+        "vintage_concentrability",
+        "Clipped concentrability of the last update's rows, by learner",
+    );
+    /// Accuracy on held-out prompts.
+    pub const ACCURACY: Self = gauge(
+        "vintage_accuracy",
+        "Mean reward on held-out prompts in the last evaluation, by policy and kind (sampled, greedy)",
+    );
+
     /// Every metric.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 26] = [
         Self::GROUPS_PRODUCED,
         Self::ENGINE_FAILURES,
         Self::GROUPS_TRAINED,
@@ -146,5 +189,14 @@ impl Metric {
         Self::MISMATCH,
         Self::MISMATCH_KL,
         Self::WAITING_SECONDS,
+        Self::REWARD,
+        Self::LOSS,
+        Self::KL,
+        Self::ENTROPY,
+        Self::M2,
+        Self::MASKED,
+        Self::EFFECTIVE_ROWS,
+        Self::CONCENTRABILITY,
+        Self::ACCURACY,
     ];
 }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use vintage_tests::{copy, exact, place, run};
 
-use super::{FAILED, NEGATIVE, bounded, files, refused};
+use super::{FAILED, NEGATIVE, USAGE, bounded, files, refused};
 use crate::small;
 
 /// Returns the first archive file of the run in `out`, and its bytes.
@@ -108,5 +108,30 @@ fn a_run_does_not_go_on_from_a_damaged_archive() -> Result<()> {
     more.args(["--steps", "5"]);
     let summary = small::finished(more)?;
     ensure!(summary["updates"] == 5 && summary["lost"] == 0, "{summary}");
+    Ok(())
+}
+
+#[test]
+fn an_archive_of_another_tokenizer_is_refused_before_anything_is_trained() -> Result<()> {
+    let (folder, out) = place()?;
+    let letters = folder.path().join("letters.jsonl");
+    let row = |letter: char| format!("{{\"prompt\":\"{letter}?\",\"answer\":\"{letter}\"}}\n");
+    fs::write(&letters, ('a'..'k').map(row).collect::<String>())?;
+    let source = folder.path().join("letters");
+    let mut command = small::training(&source);
+    command.arg("--prompts").arg(&letters);
+    small::finished(command)?;
+
+    for kind in ["hybrid", "blend"] {
+        let mut command = small::digits(folder.path(), &out)?;
+        command.args(["--set", &format!("learner.source={kind}")]);
+        command.args(["--set", &format!("learner.archive={}", source.display())]);
+        refused(
+            &command,
+            USAGE,
+            &["learner.archive", "another tokenizer", "same model"],
+        )?;
+        ensure!(!out.join("plans").exists(), "nothing is planned");
+    }
     Ok(())
 }

@@ -190,8 +190,22 @@ fn count(plan: &Plan, result: &UpdateResult) {
     }
     metrics::histogram!(Metric::UPDATE_SECONDS.name, "learner" => learner())
         .record(result.update_seconds);
-    metrics::gauge!(Metric::STALENESS.name, "learner" => learner())
-        .set(result.max_staleness as f64);
+    let values = [
+        (Metric::STALENESS, Some(result.max_staleness as f64)),
+        (Metric::REWARD, Some(result.reward)),
+        (Metric::LOSS, Some(result.loss)),
+        (Metric::KL, Some(result.kl)),
+        (Metric::ENTROPY, Some(result.entropy)),
+        (Metric::M2, Some(result.m2_before)),
+        (Metric::MASKED, Some(result.clip_fraction)),
+        (Metric::EFFECTIVE_ROWS, result.effective_rows),
+        (Metric::CONCENTRABILITY, result.concentrability),
+    ];
+    for (metric, value) in values {
+        if let Some(value) = value {
+            metrics::gauge!(metric.name, "learner" => learner()).set(value);
+        }
+    }
 }
 
 fn by_reason(rejections: &[Rejection]) -> BTreeMap<&'static str, u64> {

@@ -25,6 +25,8 @@ pub struct Report {
     pub unfinished: u64,
     /// Numbers of each way, over the seeds whose run finished.
     pub rows: Vec<Row>,
+    /// Differences of ways that differ in one thing.
+    pub contrasts: Vec<Contrast>,
     /// Every run.
     pub trials: Vec<Trial>,
 }
@@ -71,6 +73,23 @@ pub struct Means {
     pub collapsed: u64,
 }
 
+/// Difference of a way from the one that differs from it in one thing, over the seeds that both have.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Contrast {
+    /// Name of the way.
+    pub way: &'static str,
+    /// Name of the way whose numbers are subtracted.
+    pub from: &'static str,
+    /// Number of seeds.
+    pub seeds: u64,
+    /// Difference of the sampled accuracy, means of the last four evaluations.
+    pub sampled_last: Spread,
+    /// Difference of the greedy accuracy, means of the last four evaluations.
+    pub greedy_last: Spread,
+    /// Difference of the sampled accuracy, means of all evaluations.
+    pub sampled_area: Spread,
+}
+
 impl Report {
     /// Computes the table from the runs.
     pub fn new(plan: Plan, accuracy: f64, trials: Vec<Trial>) -> Self {
@@ -97,6 +116,7 @@ impl Report {
             failed,
             unfinished: trials.len() as u64 - finished - failed,
             rows: rows.collect(),
+            contrasts: contrasts(&plan, &trials),
             accuracy,
             trials,
             plan,
@@ -124,6 +144,26 @@ fn paired(trials: &[Trial], (one, other): (&str, &str), number: fn(&Figures) -> 
         Some(number(figures) - number(other))
     };
     of(trials, one).filter_map(difference).collect()
+}
+
+fn contrasts(plan: &Plan, trials: &[Trial]) -> Vec<Contrast> {
+    let of = |(way, from): (&'static str, &'static str)| {
+        let spread = |number| Spread::of(&paired(trials, (way, from), number));
+        Some(Contrast {
+            way,
+            from,
+            seeds: paired(trials, (way, from), |_| 0.0).len() as u64,
+            sampled_last: spread(|one| one.sampled.last)?,
+            greedy_last: spread(|one| one.greedy.last)?,
+            sampled_area: spread(|one| one.sampled.area)?,
+        })
+    };
+    let ways = plan.comparison.ways().iter();
+    let pairs = ways.filter_map(|way| Some((way.name, way.beside?)));
+    pairs
+        .filter(|(way, from)| way != from)
+        .filter_map(of)
+        .collect()
 }
 
 /// Returns the new groups that a run had trained when its sampled accuracy was first reached.

@@ -72,6 +72,15 @@ fn evaluations(every: u64, sampled: &[f64]) -> Vec<EvaluationResult> {
 }
 
 #[test]
+fn what_a_way_differs_from_is_a_way() {
+    for comparison in ALL {
+        let is_way = |name: &str| comparison.ways().iter().any(|way| way.name == name);
+        let beside = comparison.ways().iter().filter_map(|way| way.beside);
+        assert!(beside.into_iter().all(is_way), "{comparison:?}");
+    }
+}
+
+#[test]
 fn a_hybrid_begins_after_the_run_whose_archive_it_takes() {
     let arms = plan(Comparison::Hybrid).arms();
     for (at, arm) in arms.iter().enumerate() {
@@ -111,6 +120,8 @@ fn ways_are_compared_on_equal_seeds_and_by_new_groups() {
         (means.groups_to.expect("one reached it").mean, means.reached),
         (80.0, 1)
     );
+    // Nothing was run that curated differs from in one thing.
+    assert!(report.contrasts.is_empty());
     let text = report.text();
     assert!(
         text.contains("80, 1 of 2") && text.contains("+20.0"),

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{
-    report::{Report, Row},
+    report::{Contrast, Report, Row},
     way::Comparison,
 };
 use crate::{
@@ -32,6 +32,11 @@ impl Report {
     pub fn text(&self) -> String {
         let mut out = format!("{}\n\n", self.caption());
         out += &aligned(&Self::HEAD, &self.cells());
+        if !self.contrasts.is_empty() {
+            out += "\none thing at a time: difference in points, same seeds\n";
+            let rows = self.contrasts.iter().map(Contrast::cells);
+            out += &aligned(&Contrast::HEAD, &rows.collect::<Vec<_>>());
+        }
         out.push('\n');
         for way in self.plan.comparison.ways() {
             let _infallible = writeln!(out, "{}: {}", way.name, way.meaning);
@@ -128,6 +133,22 @@ impl Row {
             means.collapsed.to_string(),
         ]);
         cells
+    }
+}
+
+impl Contrast {
+    /// Column heads of the table of differences.
+    pub const HEAD: [&str; 5] = ["difference", "seeds", "sampled", "greedy", "area"];
+
+    /// Returns the cells of its row.
+    pub fn cells(&self) -> Vec<String> {
+        vec![
+            format!("{} - {}", self.way, self.from),
+            self.seeds.to_string(),
+            points(self.sampled_last),
+            points(self.greedy_last),
+            points(self.sampled_area),
+        ]
     }
 }
 

@@ -57,6 +57,8 @@ pub struct Way {
     pub reincarnates: bool,
     /// Factor of the learning rate.
     pub lr_factor: f64,
+    /// Name of the way that differs from this one in one thing; `None` if none does.
+    pub beside: Option<&'static str>,
     /// Settings besides those that the other fields give.
     pub settings: &'static [(&'static str, &'static str)],
 }
@@ -87,6 +89,7 @@ const GRPO: Way = Way {
     passes: 1,
     reincarnates: false,
     lr_factor: 1.0,
+    beside: None,
     settings: &[],
 };
 
@@ -96,6 +99,7 @@ const MIX: Way = Way {
     meaning: "Mix-PPG, 10 new groups and 6 of the two updates before",
     loss: AlgorithmName::MixPpg,
     new: 10,
+    beside: Some("grpo"),
     settings: &[("learner.replay.window", "2")],
     ..GRPO
 };
@@ -104,6 +108,7 @@ const MIX_UTD: Way = Way {
     name: "mix_utd",
     meaning: "the same, two steps an update (UTD 2)",
     passes: 2,
+    beside: Some("mix"),
     ..MIX
 };
 
@@ -114,12 +119,14 @@ const REMIX: [Way; 9] = [
         meaning: "GRPO, 5 new groups an update: as many steps as mix_utd",
         batch: 5,
         new: 5,
+        beside: Some("grpo"),
         ..GRPO
     },
     Way {
         name: "grpo_lr3",
         meaning: "GRPO, 16 new groups, three times the learning rate",
         lr_factor: 3.0,
+        beside: Some("grpo"),
         ..GRPO
     },
     MIX,
@@ -128,23 +135,27 @@ const REMIX: [Way; 9] = [
         name: "mix_utd_p20",
         meaning: "mix_utd, 13 new groups and 3 used ones",
         new: 13,
+        beside: Some("mix_utd"),
         ..MIX_UTD
     },
     Way {
         name: "mix_utd_p60",
         meaning: "mix_utd, 6 new groups and 10 used ones",
         new: 6,
+        beside: Some("mix_utd"),
         ..MIX_UTD
     },
     Way {
         name: "mix_utd_kl",
         meaning: "mix_utd with the KL penalty, beta 0.001",
+        beside: Some("mix_utd"),
         settings: &[("learner.replay.window", "2"), ("learner.kl.beta", "0.001")],
         ..MIX_UTD
     },
     Way {
         name: "remix",
         meaning: "the same, reincarnation after half of the updates",
+        beside: Some("mix_utd_kl"),
         reincarnates: true,
         settings: &[("learner.replay.window", "2"), ("learner.kl.beta", "0.001")],
         ..MIX_UTD
@@ -159,6 +170,7 @@ const fn sampler(
     Way {
         name,
         meaning,
+        beside: Some("uniform"),
         settings,
         ..MIX
     }
@@ -169,17 +181,21 @@ const SAMPLERS: [Way; 6] = [
         name: "none",
         meaning: "10 new groups an update, nothing again",
         batch: 10,
+        beside: None,
         settings: &[],
         ..MIX
     },
-    sampler(
-        "uniform",
-        "10 new groups and 6 of the 8 updates before, drawn alike",
-        &[
-            ("learner.replay.window", "8"),
-            ("learner.replay.sampler", "uniform"),
-        ],
-    ),
+    Way {
+        beside: Some("none"),
+        ..sampler(
+            "uniform",
+            "10 new groups and 6 of the 8 updates before, drawn alike",
+            &[
+                ("learner.replay.window", "8"),
+                ("learner.replay.sampler", "uniform"),
+            ],
+        )
+    },
     sampler(
         "newest",
         "the newest of them",
@@ -220,6 +236,7 @@ const HYBRID: Way = Way {
     meaning: "8 live groups and 8 of the archive, M2PO",
     loss: AlgorithmName::M2po,
     new: 8,
+    beside: Some("live_half"),
     settings: &[("learner.source", "hybrid")],
     ..GRPO
 };
@@ -253,12 +270,14 @@ const HYBRIDS: [Way; 7] = [
         name: "hybrid_prefix",
         meaning: "the same, prefix_tis with a cap of 5 (HyGLOW's weight)",
         loss: AlgorithmName::PrefixTis,
+        beside: Some("hybrid_m2po"),
         ..HYBRID
     },
     Way {
         name: "hybrid_slope",
         meaning: "the same, the cap grows by 0.1 an update, from 1 to 5",
         loss: AlgorithmName::PrefixTis,
+        beside: Some("hybrid_prefix"),
         settings: &[("learner.source", "hybrid"), ("loss.ratio_slope", "0.1")],
         ..HYBRID
     },
@@ -266,6 +285,7 @@ const HYBRIDS: [Way; 7] = [
         name: "archive",
         meaning: "1 live group and 15 of the archive, M2PO",
         new: 1,
+        beside: Some("hybrid_m2po"),
         ..HYBRID
     },
 ];

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     announcements::Announcements,
-    archive_source::{ArchiveSource, archive_of},
+    archive_source::{ArchiveSource, archive_of, check_tokenizer},
     broker::Log,
     error::{Error, Result},
     event::{Events, RunEvent},
@@ -111,6 +111,7 @@ pub(crate) async fn open(parts: LearnerParts<'_>) -> Result<WiredLearner> {
     let name = &config.learner.name;
     let weights = folder.weights(&config.learner.policy);
     let records = folder.records(name);
+    check_tokenizer(config, &weights).await?;
     let archives = Archives::open(config, folder).await?;
     let mut settings = settings(config, &weights, archives.blended.as_ref()).await?;
     let waits = granting.is_some() && config.gate.exact.is_none();

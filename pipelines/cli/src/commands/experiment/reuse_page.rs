@@ -2,7 +2,7 @@
 
 use vintage_experiment::{
     course::{Evaluated, Stretch},
-    reuse::{Comparison, Report, Trial, Way},
+    reuse::{Comparison, Contrast, Report, Trial, Way},
 };
 use vintage_report::{Across, Drawing, Part, Scale, Sheet, Table};
 
@@ -12,7 +12,11 @@ use crate::args::ReuseArgs;
 /// Returns the page.
 pub(super) fn sheet(report: &Report, args: &ReuseArgs) -> Sheet {
     let plan = &report.plan;
-    let mut parts = vec![Part::Table(table(report)), Part::Table(ways(report))];
+    let mut parts = vec![Part::Table(table(report))];
+    if !report.contrasts.is_empty() {
+        parts.push(Part::Table(contrasts(report)));
+    }
+    parts.push(Part::Table(ways(report)));
     // The baseline is in every chart, so that the others can be compared with it.
     let baseline = plan.comparison.baseline();
     let (first, others): (Vec<&Way>, Vec<&Way>) = {
@@ -60,6 +64,17 @@ fn table(report: &Report) -> Table {
         text,
         head: Report::HEAD.map(str::to_owned).to_vec(),
         rows: report.cells(),
+    }
+}
+
+fn contrasts(report: &Report) -> Table {
+    Table {
+        heading: "One thing at a time".to_owned(),
+        text: vec![
+            "Differences in points on the same seeds, of ways that differ in one thing.".to_owned(),
+        ],
+        head: Contrast::HEAD.map(str::to_owned).to_vec(),
+        rows: report.contrasts.iter().map(Contrast::cells).collect(),
     }
 }
 
