@@ -57,7 +57,7 @@ pub struct Way {
     pub reincarnates: bool,
     /// Factor of the learning rate.
     pub lr_factor: f64,
-    /// Name of the way that differs from this one in one thing; `None` if none does.
+    /// Name of the way that differs from this one in one thing, with as many rollouts or steps; `None` if none does.
     pub beside: Option<&'static str>,
     /// Settings besides those that the other fields give.
     pub settings: &'static [(&'static str, &'static str)],
@@ -108,7 +108,7 @@ const MIX_UTD: Way = Way {
     name: "mix_utd",
     meaning: "the same, two steps an update (UTD 2)",
     passes: 2,
-    beside: Some("mix"),
+    beside: Some("grpo_steps"),
     ..MIX
 };
 
@@ -142,7 +142,7 @@ const REMIX: [Way; 9] = [
         name: "mix_utd_p60",
         meaning: "mix_utd, 6 new groups and 10 used ones",
         new: 6,
-        beside: Some("mix_utd"),
+        beside: Some("mix_utd_p20"),
         ..MIX_UTD
     },
     Way {
