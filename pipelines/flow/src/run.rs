@@ -16,6 +16,7 @@ use vintage_store::Patience;
 use self::roles::{Place, Roles};
 use crate::{
     announcements::refuse_another_run,
+    archive_source::archive_of,
     broker::Log,
     devices::devices,
     error::{Error, Result},
@@ -75,6 +76,8 @@ async fn run_watched(
     let started = Instant::now();
     let config = &resolved.config;
     refuse_others_learner(config)?;
+    // Before the warm start: an archive that is not there is a mistake in the settings.
+    archive_of(config).await?;
     let phase = |text: &str| {
         let _nobody_listens = events.send(RunEvent::Phase(text.to_owned()));
     };

@@ -122,15 +122,18 @@ fn an_archive_of_another_tokenizer_is_refused_before_anything_is_trained() -> Re
     command.arg("--prompts").arg(&letters);
     small::finished(command)?;
 
-    for kind in ["hybrid", "blend"] {
+    let taking = |kind: &str, archive: &Path| {
         let mut command = small::digits(folder.path(), &out)?;
         command.args(["--set", &format!("learner.source={kind}")]);
-        command.args(["--set", &format!("learner.archive={}", source.display())]);
-        refused(
-            &command,
-            USAGE,
-            &["learner.archive", "another tokenizer", "same model"],
-        )?;
+        command.args(["--set", &format!("learner.archive={}", archive.display())]);
+        anyhow::Ok(command)
+    };
+    let nowhere = taking("hybrid", &folder.path().join("nowhere"))?;
+    refused(&nowhere, USAGE, &["learner.archive", "there is no archive"])?;
+    ensure!(!out.exists(), "a start that was refused leaves nothing");
+    for kind in ["hybrid", "blend"] {
+        let words = ["learner.archive", "another tokenizer", "same model"];
+        refused(&taking(kind, &source)?, USAGE, &words)?;
         ensure!(!out.join("plans").exists(), "nothing is planned");
     }
     Ok(())
