@@ -11,9 +11,6 @@ use crate::{
     loss::Loss,
 };
 
-/// Cap of the clipped means of [`vintage_losses::WeightStats`], which are not used here.
-const CAP: f64 = 1.0;
-
 /// Group whose log-probs were computed again.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Group {
@@ -121,7 +118,7 @@ impl Ages {
         });
         let tokens = laid.tokens(&advantage, clamp);
         let stats = weigh(&Rule::None, &tokens)?.stats;
-        let weights = weight_stats(&tokens, CAP)?;
+        let weights = weight_stats(&tokens)?;
         let mut losses = BTreeMap::new();
         for loss in &self.losses {
             let advantage = laid.advantages(groups, |rewards, lengths| {

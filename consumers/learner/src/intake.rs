@@ -44,8 +44,8 @@ pub struct ReadyGroup {
     /// True if the group was sampled for this run by the learner's own policy, so that its versions
     /// are those of the store.
     pub own: bool,
-    /// Digest of the group's tokens, by which it is drawn; `None` unless it is of an archive that is blended in.
-    pub(crate) text: Option<Sha256>,
+    /// Digest of the group without its id, by which it is drawn; `None` unless it is of an archive that is blended in.
+    pub(crate) sampled: Option<Sha256>,
     /// Rows of the group, one entry per part, in part order.
     pub parts: Vec<Rows>,
 }

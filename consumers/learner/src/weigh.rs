@@ -1,16 +1,13 @@
 //! Weighing of a batch on the host: the plan's rule and its penalty.
 
 use vintage_control::Plan;
-use vintage_losses::{KlPenalty, KlStats, Rule, Tokens, Weighed, WeightStats, weigh, weight_stats};
+use vintage_losses::{KlPenalty, KlStats, Tokens, Weighed, WeightStats, weigh, weight_stats};
 
 use crate::{
     error::{Error, Result},
     pack::Joined,
     rule::rule,
 };
-
-/// Cap of the clipped concentrability under rules that do not clip the weight of a prefix.
-const CAP: f64 = 10.0;
 
 /// Weighs a batch by the plan's rule and adds its penalty, on the host. `new` are the log-probs of
 /// the policy that is trained, `prox` those at the beginning of the update. Without a penalty there
@@ -57,11 +54,7 @@ pub fn weigh_batch(
 /// # Errors
 /// A log-prob that is not finite.
 pub fn weights_of(plan: &Plan, known: &Joined, new: &[f32]) -> Result<WeightStats> {
-    let cap = match rule(&plan.algorithm, plan.update()) {
-        Rule::PrefixTis { cap } => cap,
-        _ => CAP,
-    };
-    weight_stats(&tokens(plan, known, new), cap).map_err(|source| Error::Weigh {
+    weight_stats(&tokens(plan, known, new)).map_err(|source| Error::Weigh {
         update: plan.update(),
         source,
     })

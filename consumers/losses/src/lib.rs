@@ -86,7 +86,7 @@ pub use staleness::stratify;
 pub use stats::Stats;
 pub use tokens::{DEFAULT_CLAMP, Tokens};
 pub use weigh::{weigh, weigh_rows};
-pub use weights::{WeightStats, prefix_cap, prefix_weights, weight_stats};
+pub use weights::{CAP, WeightStats, prefix_cap, prefix_weights, weight_stats};
 
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,7 @@
 use crate::accumulate::{Term, Weighed, accumulate};
 use crate::{
     error::Error, exact::Sum, proximal::around_prox, real::Real, rows::Rows, rule::Level,
-    token::surrogate, tokens::Tokens, weights::effective_share,
+    token::surrogate, tokens::Tokens, weights::step_scale,
 };
 
 /// Upper limit of the log of GSPO's ratio in verl.
@@ -125,8 +125,8 @@ pub(crate) fn vcpo<F: Real>(
     let mut weighed = around_prox(tokens, n_valid, None, None, |index| {
         Some(weights[index].min(cap))
     });
-    let effective = effective_share(rows.filled().map(|row| row.log_severity));
-    weighed.stats.step_scale = Some((effective / base).min(1.0).sqrt());
+    let logs = rows.filled().map(|row| row.log_severity);
+    weighed.stats.step_scale = Some(step_scale(logs, base));
     Ok(weighed)
 }
 

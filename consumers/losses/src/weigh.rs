@@ -13,7 +13,7 @@ use crate::{
     sequence::{self, severities},
     token::{self, surrogate},
     tokens::Tokens,
-    weights::{effective_share, prefix_weights},
+    weights::{prefix_weights, step_scale},
 };
 
 /// Weighs one optimizer batch by a rule.
@@ -62,10 +62,9 @@ pub fn weigh_rows<F: Real>(
                     ratio.max(low).min(high)
                 }
             })?;
-            let logs = |rows: &Rows| effective_share(rows.filled().map(|row| row.log_ratio));
             weighed.stats.step_scale = rows
                 .zip(base)
-                .map(|(rows, base)| (logs(&rows) / base).min(1.0).sqrt());
+                .map(|(rows, base)| step_scale(rows.filled().map(|row| row.log_ratio), base));
             Ok(weighed)
         }
         Rule::M2poAreal {

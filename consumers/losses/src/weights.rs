@@ -12,36 +12,34 @@ pub struct WeightStats {
     pub effective_rows: f64,
     /// Effective share of tokens: `(sum r)^2 / (N sum r^2)`, without a clamp.
     pub effective_tokens: f64,
-    /// Clipped concentrability of rows under the new policy (HyGLOW, arXiv 2401.09681), `E_pi[min(R, cap)]`, estimated from rows that the
-    /// old one sampled: `sum R min(R, cap) / sum R`. 1 if both policies are the same; near `cap`, most of what
-    /// the new policy does is hardly in the batch.
+    /// Clipped concentrability of rows under the new policy (HyGLOW, arXiv 2401.09681), `E_pi[min(R, C)]` with
+    /// [`CAP`] as C, estimated from rows that the old one sampled: `sum R min(R / mean R, C) / sum R`. 1 if all rows
+    /// count alike; near C, most of what the new policy does is hardly in the batch.
     pub concentrability: f64,
 }
 
-/// Returns the statistics of a batch's weights; `cap` is the one of the concentrability.
+/// Cap of [`WeightStats::concentrability`].
+pub const CAP: f64 = 10.0;
+
+/// Returns the statistics of a batch's weights.
 ///
-/// Without a cap, the mean of `R` under the new policy is `1 + chi^2`, and the effective share is its
-/// inverse.
+/// Without its cap, the concentrability is `1 + chi^2`, the inverse of the effective share of rows.
 ///
 /// # Errors
-/// Returns an error for slices of different lengths, absent rows, NaN or infinity on a valid token,
-/// and a clamp or cap out of range.
-pub fn weight_stats<F: Real>(tokens: &Tokens<'_, F>, cap: f64) -> Result<WeightStats, Error> {
-    positive("cap", cap)?;
+/// Returns an error for slices of different lengths, absent rows, NaN or infinity on a valid token, and a
+/// clamp out of range.
+pub fn weight_stats<F: Real>(tokens: &Tokens<'_, F>) -> Result<WeightStats, Error> {
     tokens.check_lengths()?;
     tokens.check_clamp()?;
     tokens.check_finite(0..tokens.valid.len())?;
     let rows = Rows::of(tokens, "the statistics of weights")?;
     let valid = (0..tokens.valid.len()).filter(|&index| tokens.valid[index]);
-    let clipped = |log| tokens.clamped_exp(log).min(cap);
-    let weighted = rows
-        .filled()
-        .map(|row| (row.log_ratio, clipped(row.log_ratio)));
+    let of_rows = || rows.filled().map(|row| row.log_ratio);
     Ok(WeightStats {
         n_rows: rows.filled().count() as u64,
-        effective_rows: effective_share(rows.filled().map(|row| row.log_ratio)),
+        effective_rows: effective_share(of_rows()),
         effective_tokens: effective_share(valid.map(|index| tokens.log_ratio(index))),
-        concentrability: weighted_mean(weighted),
+        concentrability: concentrability(of_rows(), CAP),
     })
 }
 
@@ -49,7 +47,7 @@ pub fn weight_stats<F: Real>(tokens: &Tokens<'_, F>, cap: f64) -> Result<WeightS
 /// the valid tokens of its row up to the token itself; 0 at tokens that are not valid.
 ///
 /// # Errors
-/// As [`weight_stats`].
+/// As [`weight_stats`], and for a cap out of range.
 pub fn prefix_weights<F: Real>(tokens: &Tokens<'_, F>, cap: f64) -> Result<Vec<f64>, Error> {
     positive("cap", cap)?;
     tokens.check_lengths()?;
@@ -78,7 +76,7 @@ pub fn prefix_cap(gamma: f64, t: u64, largest: f64) -> f64 {
 }
 
 /// Returns the effective share `(sum w)^2 / (n sum w^2)` of weights given by their logs; 1 for none.
-pub(crate) fn effective_share(logs: impl Iterator<Item = f64> + Clone) -> f64 {
+fn effective_share(logs: impl Iterator<Item = f64> + Clone) -> f64 {
     let (mut sum, mut squares, mut count) = (Sum::default(), Sum::default(), 0_u64);
     for weight in relative(logs) {
         sum.add(weight);
@@ -98,16 +96,24 @@ fn relative(logs: impl Iterator<Item = f64> + Clone) -> impl Iterator<Item = f64
     logs.map(move |log| (log - largest).exp())
 }
 
-/// Returns the mean of values with weights given by their logs; 1 for none.
-fn weighted_mean(pairs: impl Iterator<Item = (f64, f64)> + Clone) -> f64 {
-    let weights = relative(pairs.clone().map(|(log, _)| log));
-    let (mut sum, mut total) = (Sum::default(), Sum::default());
-    for (weight, (_, value)) in weights.zip(pairs) {
-        sum.add(weight * value);
+/// Returns `sum w min(w / mean w, cap) / sum w` of weights given by their logs; 1 for none.
+fn concentrability(logs: impl Iterator<Item = f64> + Clone, cap: f64) -> f64 {
+    let (mut total, mut count) = (Sum::default(), 0_u64);
+    for weight in relative(logs.clone()) {
         total.add(weight);
+        count += 1;
     }
-    match total.value() {
-        0.0 => 1.0,
-        total => sum.value() / total,
+    if count == 0 {
+        return 1.0;
     }
+    let (total, mut sum) = (total.value(), Sum::default());
+    for weight in relative(logs) {
+        sum.add(weight * (weight * count as f64 / total).min(cap));
+    }
+    sum.value() / total
+}
+
+/// Returns the factor of the step of a rule that wants it shorter where the effective share of rows is under `base`.
+pub(crate) fn step_scale(logs: impl Iterator<Item = f64> + Clone, base: f64) -> f64 {
+    (effective_share(logs) / base).min(1.0).sqrt()
 }

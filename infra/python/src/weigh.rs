@@ -90,7 +90,7 @@ impl<'py> Arrays<'_, 'py> {
         let proximal = self.proximal.map(|array| column::<F>("proximal", array));
         let proximal = proximal.transpose()?;
         let is_areal = algorithm.name == AlgorithmName::M2poAreal;
-        // No rule of M2PO's family depends on the update.
+        // Without settings of its own, no rule depends on the update.
         let rule = rule(algorithm, UpdateNumber(0));
         let clamp = algorithm.log_ratio_clamp;
         let weighed = py.detach(|| {

@@ -77,7 +77,7 @@ pub struct Stretch {
     pub m2_bounded: f64,
     /// Second moment of the log-ratio over all tokens.
     pub m2_all: f64,
-    /// Effective share of rows; `None` if an update's record lacks it.
+    /// Effective share of rows; `None` if no record has it.
     pub effective_rows: Option<f64>,
     /// Mean entropy on the tokens trained on, in nats.
     pub entropy: f64,
@@ -116,7 +116,7 @@ pub struct Figures {
     pub m2_other: Option<f64>,
     /// Largest mean of 25 adjacent updates of the second moment over all tokens.
     pub m2_all_peak: f64,
-    /// Effective share of rows; `None` if an update's record lacks it.
+    /// Effective share of rows; `None` if no record has it.
     pub effective_rows: Option<f64>,
     /// Mean entropy on the tokens of the last 25 updates, in nats.
     pub entropy: f64,
@@ -221,10 +221,13 @@ fn m2_other(result: &UpdateResult) -> Option<f64> {
     (others > 0).then(|| ((all - bounded) / others as f64).max(0.0))
 }
 
-/// Returns the mean effective share of rows; `None` if one is not recorded.
+/// Returns the mean effective share of rows, as far as it is recorded.
 fn effective_rows(results: &[UpdateResult]) -> Option<f64> {
-    let shares: Option<Vec<_>> = results.iter().map(|one| one.effective_rows).collect();
-    shares.map(|shares| mean(shares.into_iter()))
+    let shares: Vec<_> = results
+        .iter()
+        .filter_map(|one| one.effective_rows)
+        .collect();
+    (!shares.is_empty()).then(|| mean(shares.into_iter()))
 }
 
 fn masked_share(results: &[UpdateResult]) -> f64 {

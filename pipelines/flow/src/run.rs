@@ -76,13 +76,13 @@ async fn run_watched(
     let started = Instant::now();
     let config = &resolved.config;
     refuse_others_learner(config)?;
-    // Before the warm start: an archive that is not there is a mistake in the settings.
-    archive_of(config).await?;
     let phase = |text: &str| {
         let _nobody_listens = events.send(RunEvent::Phase(text.to_owned()));
     };
     let is_new = !config_file(out).is_file();
     if is_new {
+        // Before the warm start: an archive that is not there is a mistake in the settings.
+        archive_of(config).await?;
         fetch_missing(config, events, stop).await?;
     }
     // The model is present only from here on, so defaults that depend on it are resolved again.

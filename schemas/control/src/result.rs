@@ -69,9 +69,8 @@ pub struct UpdateResult {
     /// Effective share of valid tokens, with the ratio of each. As `effective_rows`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effective_tokens: Option<f64>,
-    /// Clipped concentrability `Σ R min(R, C) / Σ R`: an estimate of how much rarer than under the new policy
-    /// its rows were when they were sampled, 1 to C. C is the rule's bound on the weight of a prefix, or 10. As
-    /// `effective_rows`.
+    /// Clipped concentrability `Σ R min(R / R̄, 10) / Σ R` with the mean R̄ of the weights: 1 if all rows count alike,
+    /// near 10 if most of what the new policy does is hardly in the batch. As `effective_rows`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concentrability: Option<f64>,
     /// Largest |log-ratio| of a token that was kept, in nats, not clamped.

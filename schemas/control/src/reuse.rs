@@ -90,8 +90,8 @@ pub enum Sampler {
     /// Groups at random, with a weight of |mean reward| · exp(−age / (window / 2)), the age in updates
     /// (FreshPER, arXiv 2604.16918).
     Priority,
-    /// Groups at random, with a weight of Σ |reward − mean reward|, which is the sum of |advantage| times the
-    /// standard deviation (TRL's GRPO with a replay buffer). Groups whose rewards are all equal come last.
+    /// Groups at random, weighted by the mean of |reward − mean reward|: in proportion to the score of TRL's GRPO
+    /// with a replay buffer, |advantage| times standard deviation. Groups whose rewards are all equal come last.
     Spread,
     /// A set that covers prompts, outcomes and lengths, kept by a submodular objective.
     Curated,

@@ -6,7 +6,7 @@ use crate::rows::Rows;
 
 /// Prefix of every digest, so that no other kind of record hashes to the same bytes.
 const DOMAIN: &[u8] = b"vintage.trajectory.content/1";
-const TEXT: &[u8] = b"vintage.trajectory.text/1";
+const SAMPLED: &[u8] = b"vintage.trajectory.sampled/1";
 
 /// Computes the digest of the values that training reads, row after row over all `parts`: ids,
 /// tokens, log-prob bits, masks, spans, reward and temperature bits, log-prob mode.
@@ -21,17 +21,14 @@ pub fn content_sha256<'a>(parts: impl IntoIterator<Item = &'a Rows>) -> Sha256 {
     Sha256(content.0.finalize().into())
 }
 
-/// Computes the digest of a group's prompt and completion tokens alone. Unlike [`content_sha256`] it is the same
-/// for the same completions whatever their ids are, which depend on the clock.
-pub fn text_sha256<'a>(parts: impl IntoIterator<Item = &'a Rows>) -> Sha256 {
-    let mut text = Content(sha2::Sha256::new_with_prefix(TEXT));
+/// Computes the digest of the same values without the group's id. Unlike [`content_sha256`] it does not depend on
+/// the clock, which ids do: groups that hold the same have the same digest.
+pub fn sampled_sha256<'a>(parts: impl IntoIterator<Item = &'a Rows>) -> Sha256 {
+    let mut content = Content(sha2::Sha256::new_with_prefix(SAMPLED));
     for rows in parts {
-        for row in 0..rows.len() {
-            text.numbers(rows.prompt_tokens(row));
-            text.numbers(rows.completion_tokens(row));
-        }
+        (0..rows.len()).for_each(|row| content.values(rows, row));
     }
-    Sha256(text.0.finalize().into())
+    Sha256(content.0.finalize().into())
 }
 
 /// Running hash of the content. Every variable-length value is preceded by its length as u64.
@@ -40,6 +37,10 @@ struct Content(sha2::Sha256);
 impl Content {
     fn add(&mut self, rows: &Rows, row: usize) {
         self.0.update(rows.group_id(row).0);
+        self.values(rows, row);
+    }
+
+    fn values(&mut self, rows: &Rows, row: usize) {
         self.0.update(rows.group_size(row).to_le_bytes());
         self.0.update(rows.sample_index(row).to_le_bytes());
         self.numbers(rows.prompt_tokens(row));

@@ -76,7 +76,7 @@ mod version;
 mod wire_schema;
 
 pub use assembly::{Abandoned, Assembly, Part, Parts, Progress};
-pub use digest::{content_sha256, text_sha256};
+pub use digest::{content_sha256, sampled_sha256};
 pub use encode::{encode, encoded_len, split};
 pub use error::Error;
 pub use excerpt::Excerpt;

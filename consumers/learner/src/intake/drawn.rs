@@ -1,7 +1,7 @@
 //! Groups that a seed draws from all that wait.
 
 use vintage_control::UpdateNumber;
-use vintage_trajectory::text_sha256;
+use vintage_trajectory::sampled_sha256;
 
 use super::{Intake, ReadyGroup};
 use crate::draw::uniform;
@@ -14,9 +14,11 @@ impl Intake {
         self.settle(update);
         let drawn = |place: usize| {
             let group = &self.ready[place];
-            let text = group.text.unwrap_or_else(|| text_sha256(&group.parts));
+            let sampled = group
+                .sampled
+                .unwrap_or_else(|| sampled_sha256(&group.parts));
             let mut key = [0; 16];
-            key.copy_from_slice(&text.0[..16]);
+            key.copy_from_slice(&sampled.0[..16]);
             (uniform(seed, update, key), place)
         };
         let mut drawn: Vec<_> = self.places(update).map(drawn).collect();

@@ -1,7 +1,7 @@
 //! Groups whose parts are complete.
 
 use vintage_control::{PlannedGroup, UpdateNumber};
-use vintage_trajectory::{Headers, Identity, Part, Rows, content_sha256, text_sha256};
+use vintage_trajectory::{Headers, Identity, Part, Rows, content_sha256, sampled_sha256};
 
 use super::{Intake, ReadyGroup};
 
@@ -31,7 +31,7 @@ impl Intake {
             // Update numbers belong to a policy; those of another policy mean nothing here.
             sampled_for: UpdateNumber::from_batch(headers.batch).filter(|_| !foreign),
             slot,
-            text: self.source.is_some().then(|| text_sha256(&parts)),
+            sampled: self.source.is_some().then(|| sampled_sha256(&parts)),
             own: !foreign && headers.replay_of.is_none(),
             parts,
         }

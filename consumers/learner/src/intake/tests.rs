@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{error::Error, fingerprint, trainer::in_order};
 
+mod drawn;
 mod numbers;
 mod slots;
 mod strangers;

@@ -123,7 +123,7 @@ fn the_priority_sampler_weighs_by_reward_and_age() {
     }
 }
 
-/// Checks the weights Σ |reward − mean reward|: 4 for three groups, 1 for the last.
+/// Checks the weights, the mean of |reward − mean reward|: 2 for three groups, 0.5 for the last.
 #[test]
 fn the_spread_sampler_weighs_by_the_distance_from_the_mean() {
     let counts = counts(Sampler::Spread, 1);

@@ -25,7 +25,7 @@ pub struct Report {
     pub unfinished: u64,
     /// Numbers of each way, over the seeds whose run finished.
     pub rows: Vec<Row>,
-    /// Differences of ways that differ in one thing.
+    /// Differences of ways from those that they are compared with besides the baseline.
     pub contrasts: Vec<Contrast>,
     /// Every run.
     pub trials: Vec<Trial>,
@@ -55,7 +55,7 @@ pub struct Means {
     pub sampled_last: Spread,
     /// Greedy accuracy, mean of the last four evaluations.
     pub greedy_last: Spread,
-    /// Sampled accuracy, mean of all evaluations, which are at equal shares of a run.
+    /// Sampled accuracy, mean of all evaluations, which are at about equal shares of a run.
     pub sampled_area: Spread,
     /// Difference of `sampled_last` from that of the baseline, over the seeds that both have; `None` for the
     /// baseline.
@@ -73,7 +73,7 @@ pub struct Means {
     pub collapsed: u64,
 }
 
-/// Difference of a way from the one that differs from it in one thing, over the seeds that both have.
+/// Difference of a way from another than the baseline, over the seeds that both have.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Contrast {
     /// Name of the way.
@@ -82,6 +82,8 @@ pub struct Contrast {
     pub from: &'static str,
     /// Number of seeds.
     pub seeds: u64,
+    /// Numbers of optimizer steps of both.
+    pub steps: (u64, u64),
     /// Difference of the sampled accuracy, means of the last four evaluations.
     pub sampled_last: Spread,
     /// Difference of the greedy accuracy, means of the last four evaluations.
@@ -147,23 +149,22 @@ fn paired(trials: &[Trial], (one, other): (&str, &str), number: fn(&Figures) -> 
 }
 
 fn contrasts(plan: &Plan, trials: &[Trial]) -> Vec<Contrast> {
+    let ways = plan.comparison.ways();
+    let steps_of = |name| Some(ways.iter().find(|way| way.name == name)?.steps(plan));
     let of = |(way, from): (&'static str, &'static str)| {
         let spread = |number| Spread::of(&paired(trials, (way, from), number));
         Some(Contrast {
             way,
             from,
             seeds: paired(trials, (way, from), |_| 0.0).len() as u64,
+            steps: (steps_of(way)?, steps_of(from)?),
             sampled_last: spread(|one| one.sampled.last)?,
             greedy_last: spread(|one| one.greedy.last)?,
             sampled_area: spread(|one| one.sampled.area)?,
         })
     };
-    let ways = plan.comparison.ways().iter();
-    let pairs = ways.filter_map(|way| Some((way.name, way.beside?)));
-    pairs
-        .filter(|(way, from)| way != from)
-        .filter_map(of)
-        .collect()
+    let pairs = ways.iter().filter_map(|way| Some((way.name, way.beside?)));
+    pairs.filter_map(of).collect()
 }
 
 /// Returns the new groups that a run had trained when its sampled accuracy was first reached.

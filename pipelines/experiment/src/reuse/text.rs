@@ -33,7 +33,7 @@ impl Report {
         let mut out = format!("{}\n\n", self.caption());
         out += &aligned(&Self::HEAD, &self.cells());
         if !self.contrasts.is_empty() {
-            out += "\none thing at a time: difference in points, same seeds\n";
+            out += "\npairs: difference in points, same seeds, equal numbers of new groups but for hybrids\n";
             let rows = self.contrasts.iter().map(Contrast::cells);
             out += &aligned(&Contrast::HEAD, &rows.collect::<Vec<_>>());
         }
@@ -138,13 +138,14 @@ impl Row {
 
 impl Contrast {
     /// Column heads of the table of differences.
-    pub const HEAD: [&str; 5] = ["difference", "seeds", "sampled", "greedy", "area"];
+    pub const HEAD: [&str; 6] = ["difference", "seeds", "steps", "sampled", "greedy", "area"];
 
     /// Returns the cells of its row.
     pub fn cells(&self) -> Vec<String> {
         vec![
             format!("{} - {}", self.way, self.from),
             self.seeds.to_string(),
+            format!("{}, {}", self.steps.0, self.steps.1),
             points(self.sampled_last),
             points(self.greedy_last),
             points(self.sampled_area),

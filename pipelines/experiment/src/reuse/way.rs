@@ -57,7 +57,7 @@ pub struct Way {
     pub reincarnates: bool,
     /// Factor of the learning rate.
     pub lr_factor: f64,
-    /// Name of the way that differs from this one in one thing, with as many rollouts or steps; `None` if none does.
+    /// Name of the way that this one is compared with besides the baseline.
     pub beside: Option<&'static str>,
     /// Settings besides those that the other fields give.
     pub settings: &'static [(&'static str, &'static str)],
@@ -332,7 +332,9 @@ impl Plan {
     pub fn check(&self) -> Result<()> {
         require(self.seeds > 0, "seeds", self.seeds as f64, "at least 1")?;
         let groups = self.groups as f64;
-        require(self.groups >= BATCH, "groups", groups, "at least 16")?;
+        // Two updates, so that half of them can come after a reincarnation.
+        let least = 2 * BATCH;
+        require(self.groups >= least, "groups", groups, "at least 32")?;
         let positive = self.lr.is_finite() && self.lr > 0.0;
         require(positive, "lr", self.lr, "above 0")
     }

@@ -1,5 +1,5 @@
 use vintage_control::{PolicyVersion, Sha256};
-use vintage_trajectory::{LogprobMode, Rows, Trajectory, content_sha256, encode};
+use vintage_trajectory::{LogprobMode, Rows, Trajectory, content_sha256, encode, sampled_sha256};
 
 use crate::sample::{full, group, minimal};
 
@@ -54,6 +54,13 @@ fn each_value_training_reads_matters() {
     for (at, edit) in edits.iter().enumerate() {
         let mut row = full();
         edit(&mut row);
+        // Without ids, only what was sampled matters.
+        let sampled = |row: Trajectory| sampled_sha256([&read(&[row])]);
+        assert_eq!(
+            sampled(row.clone()) == sampled(full()),
+            at == 0,
+            "edit {at}"
+        );
         assert_ne!(digest(row), digest(full()), "edit {at} went unseen");
     }
 }

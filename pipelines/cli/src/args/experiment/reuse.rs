@@ -81,20 +81,28 @@ fn share(text: &str) -> Result<f64, String> {
 }
 
 impl ReuseArgs {
-    /// Settings that the experiment gives its runs itself, and how or why.
-    pub(crate) const TAKEN: [Taken; 11] = [
-        ("algorithm", "by the way"),
-        ("gate.exact", "so that runs are functions of their settings"),
-        ("prompts.task", "by --task"),
-        ("learner.steps", "by --groups"),
-        ("learner.prompts_per_update", "by the way"),
-        ("learner.optimizer.lr", "by --lr"),
-        ("learner.reuse", "by the way"),
-        ("learner.replay.share", "by the way"),
-        ("learner.source", "by the way"),
-        ("learner.archive", "by the way"),
-        ("evaluation.every", "20 times a run"),
-    ];
+    /// Returns the settings that the experiment gives its runs itself, and how or why.
+    pub(crate) fn taken(&self) -> Vec<Taken> {
+        let plan = self.plan();
+        let mut taken = vec![
+            ("gate.exact", "so that runs are functions of their settings"),
+            ("prompts.task", "by --task"),
+            ("learner.steps", "by --groups"),
+            ("learner.optimizer.lr", "by --lr"),
+            ("learner.archive", "by the way"),
+            ("evaluation.every", "20 times a run"),
+        ];
+        for way in plan.comparison.ways() {
+            let own = way.settings(&plan).into_iter();
+            let others = own.filter(|(key, _)| taken.iter().all(|(other, _)| other != key));
+            taken.extend(
+                others
+                    .map(|(key, _)| (key, "by the way"))
+                    .collect::<Vec<_>>(),
+            );
+        }
+        taken
+    }
 
     /// Returns the folder of the runs.
     pub(crate) fn folder(&self) -> PathBuf {
@@ -192,6 +200,23 @@ mod tests {
                 assert_eq!(config.gate.exact, Some(0), "{name}");
             }
         }
+    }
+
+    #[test]
+    fn what_makes_a_way_is_not_the_users() {
+        for (comparison, setting) in [
+            ("samplers", "learner.replay.sampler=uniform"),
+            ("remix", "learner.kl.beta=0"),
+            ("remix", "learner.reincarnation.at=9"),
+            ("hybrid", "learner.blend_share=0.25"),
+        ] {
+            let args = parse(&format!("{comparison} --set {setting}"));
+            let refused = args.runs.check_taken(&args.taken());
+            let refused = refused.expect_err("refused").to_string();
+            assert!(refused.contains("by the way"), "{refused}");
+        }
+        let args = parse("samplers --set rollout.group_size=4");
+        assert!(args.runs.check_taken(&args.taken()).is_ok());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! them, and writes the table.
 
 use anyhow::Result;
-use vintage_experiment::reuse::{Arm, Plan, Report};
+use vintage_experiment::reuse::{Arm, Comparison, Plan, Report};
 
 use super::{
     super::Context,
@@ -16,7 +16,7 @@ use crate::{args::ReuseArgs, exit::CommandOutcome};
 pub(super) async fn reuse(args: &ReuseArgs, context: &Context) -> Result<CommandOutcome> {
     let plan = args.plan();
     plan.check()?;
-    args.runs.check_taken(&ReuseArgs::TAKEN)?;
+    args.runs.check_taken(&args.taken())?;
     let arms = plan.arms();
     let planned = arms.iter().map(|arm| planned(args, arm, &plan, &arms));
     let place = (args.folder(), what(&plan));
@@ -53,10 +53,13 @@ fn planned(args: &ReuseArgs, arm: &Arm, plan: &Plan, arms: &[Arm]) -> Planned {
 
 /// Says what the runs are.
 fn what(plan: &Plan) -> String {
+    let length = match plan.comparison {
+        Comparison::Hybrid => format!("as many updates as {} new groups make", plan.groups),
+        Comparison::Remix | Comparison::Samplers => format!("{} new groups each", plan.groups),
+    };
     format!(
-        "{}, {}, {} new groups each",
+        "{}, {}, {length}",
         counted(plan.comparison.ways().len() as u64, "way"),
         counted(plan.seeds, "seed"),
-        plan.groups,
     )
 }

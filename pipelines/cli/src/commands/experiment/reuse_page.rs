@@ -2,7 +2,7 @@
 
 use vintage_experiment::{
     course::{Evaluated, Stretch},
-    reuse::{Comparison, Contrast, Report, Trial, Way},
+    reuse::{Comparison, Contrast, Plan, Report, Trial, Way},
 };
 use vintage_report::{Across, Drawing, Part, Scale, Sheet, Table};
 
@@ -42,11 +42,20 @@ pub(super) fn sheet(report: &Report, args: &ReuseArgs) -> Sheet {
         facts: vec![
             format!("task {}", args.task().as_str()),
             format!("{} of {} runs", report.finished, report.trials.len()),
-            format!("{} new groups", plan.groups),
+            match plan.comparison {
+                Comparison::Hybrid => format!("{} updates each", updates(plan)),
+                Comparison::Remix | Comparison::Samplers => format!("{} new groups", plan.groups),
+            },
             format!("{} held-out prompts", report.prompts),
         ],
         parts,
     }
+}
+
+/// Returns the number of updates of a hybrid, which all of its comparison have.
+fn updates(plan: &Plan) -> u64 {
+    let ways = plan.comparison.ways().iter();
+    ways.map(|way| way.updates(plan)).max().unwrap_or(0)
 }
 
 fn table(report: &Report) -> Table {
@@ -69,9 +78,9 @@ fn table(report: &Report) -> Table {
 
 fn contrasts(report: &Report) -> Table {
     Table {
-        heading: "One thing at a time".to_owned(),
+        heading: "Pairs".to_owned(),
         text: vec![
-            "Differences in points on the same seeds, of ways that differ in one thing.".to_owned(),
+            "Differences in points on the same seeds; steps of the optimizer of both.".to_owned(),
         ],
         head: Contrast::HEAD.map(str::to_owned).to_vec(),
         rows: report.contrasts.iter().map(Contrast::cells).collect(),

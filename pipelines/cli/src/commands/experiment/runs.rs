@@ -233,7 +233,10 @@ impl<'a> Runs<'a> {
             }
             tokio::select! {
                 ended = running.join_next() => {
-                    let Some(ended) = ended else { break };
+                    let Some(ended) = ended else {
+                        self.say_left_out(&waiting);
+                        break;
+                    };
                     let (at, ended) = ended.context("a run's task ended")??;
                     places.retain(|place| *place != at);
                     let left: Vec<_> = waiting.iter().chain(&places).copied().collect();
@@ -249,6 +252,17 @@ impl<'a> Runs<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Says which runs were not begun because one that they need failed.
+    fn say_left_out(&self, waiting: &VecDeque<usize>) {
+        if self.context.signals.stop.is_cancelled() {
+            return;
+        }
+        for run in waiting.iter().map(|at| &self.planned[*at]) {
+            let first = run.after.map_or("", |at| &self.planned[at].name);
+            self.say(&format!("{}: not begun, because {first} failed", run.name));
+        }
     }
 
     /// Removes the first run that may begin; `None` if all that are left wait for others.
