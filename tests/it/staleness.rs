@@ -61,7 +61,7 @@ fn batches_are_those_that_the_learner_recorded() -> Result<()> {
         ensure!(float(fresh, "m2_all")? < 1e-9, "{fresh:#}");
         ensure!(float(fresh, "effective_rollouts")? > 0.999_99, "{fresh:#}");
         let losses = fresh["losses"].as_object().context("losses")?;
-        ensure!(losses.len() == 20, "{fresh:#}");
+        ensure!(losses.len() == 21, "{fresh:#}");
         for (name, of) in losses {
             let truncated = of["truncated"].as_f64().unwrap_or(0.0);
             ensure!(

@@ -135,6 +135,7 @@ fn an_archive_of_another_tokenizer_is_refused_before_anything_is_trained() -> Re
         let words = ["learner.archive", "another tokenizer", "same model"];
         refused(&taking(kind, &source)?, USAGE, &words)?;
         ensure!(!out.join("plans").exists(), "nothing is planned");
+        fs::remove_dir_all(&out)?;
     }
     Ok(())
 }
