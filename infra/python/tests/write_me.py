@@ -8,6 +8,7 @@ it is interrupted.
 from __future__ import annotations
 
 import random
+import signal
 import sys
 
 import vintage
@@ -34,6 +35,8 @@ def sampled(slot: vintage.Slot) -> tuple[list[list[int]], list[list[float]], lis
 def main() -> None:
     run, broker = sys.argv[1:3]
     mode = sys.argv[3] if len(sys.argv) > 3 else ""
+    # A shell that starts the tests in the background has them, and so this program, ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     say("opening")
     writer = vintage.Writer(run, name="kill-me", settings={"broker": broker})
     say("opened")
