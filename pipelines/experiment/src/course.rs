@@ -33,6 +33,28 @@ pub enum State {
     NotBegun,
 }
 
+/// What sets a run of an experiment apart.
+pub trait Arm {
+    /// Returns the name of the run, which is that of its folder.
+    fn name(&self) -> String;
+
+    /// Returns the seed of everything that is drawn.
+    fn seed(&self) -> u64;
+}
+
+/// Numbers of runs by their states.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Counts {
+    /// Number of held-out prompts of an evaluation; 0 before the first.
+    pub prompts: u64,
+    /// Number of runs that did all their updates.
+    pub finished: u64,
+    /// Number of runs that ended with an error.
+    pub failed: u64,
+    /// Number of runs that were stopped or have not begun.
+    pub unfinished: u64,
+}
+
 /// Run of an experiment with what it came to. `A` is the arm: what sets the run apart.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Trial<A> {
@@ -164,6 +186,49 @@ impl<A> Trial<A> {
     }
 }
 
+impl Counts {
+    /// Counts runs.
+    pub(crate) fn of<A>(trials: &[Trial<A>]) -> Self {
+        let count = |of: fn(&Trial<A>) -> bool| trials.iter().filter(|one| of(one)).count() as u64;
+        let finished = count(Trial::is_finished);
+        let failed = count(|one| matches!(one.state, State::Failed { .. }));
+        Self {
+            prompts: trials.iter().map(|one| one.prompts).max().unwrap_or(0),
+            finished,
+            failed,
+            unfinished: trials.len() as u64 - finished - failed,
+        }
+    }
+}
+
+/// Finished run with its numbers.
+pub(crate) type Finished<'a, A> = (&'a Trial<A>, &'a Figures);
+
+/// Returns the finished runs of some arms, in their order.
+pub(crate) fn finished<A>(
+    trials: &[Trial<A>],
+    here: impl Fn(&A) -> bool,
+) -> impl Iterator<Item = Finished<'_, A>> {
+    let finished = trials.iter().filter(move |one| here(&one.arm));
+    let finished = finished.filter(|one| one.is_finished());
+    finished.filter_map(|trial| Some((trial, trial.figures.as_ref()?)))
+}
+
+/// Returns the differences of a number between two sets of runs, over the seeds that both have.
+pub(crate) fn paired<'a, A: Arm + 'a>(
+    ones: impl Iterator<Item = Finished<'a, A>>,
+    others: impl Iterator<Item = Finished<'a, A>>,
+    number: fn(&Figures) -> f64,
+) -> Vec<f64> {
+    let others: Vec<_> = others.collect();
+    let difference = |(trial, figures): Finished<'a, A>| {
+        let mut same = others.iter();
+        let (_, other) = same.find(|(other, _)| other.arm.seed() == trial.arm.seed())?;
+        Some(number(figures) - number(other))
+    };
+    ones.filter_map(difference).collect()
+}
+
 impl Stretch {
     fn of(results: &[UpdateResult]) -> Option<Self> {
         let of = |number: fn(&UpdateResult) -> f64| mean(results.iter().map(number));
@@ -223,11 +288,7 @@ fn m2_other(result: &UpdateResult) -> Option<f64> {
 
 /// Returns the mean effective share of rows, as far as it is recorded.
 fn effective_rows(results: &[UpdateResult]) -> Option<f64> {
-    let shares: Vec<_> = results
-        .iter()
-        .filter_map(|one| one.effective_rows)
-        .collect();
-    (!shares.is_empty()).then(|| mean(shares.into_iter()))
+    known_mean(results.iter().map(|one| one.effective_rows))
 }
 
 fn masked_share(results: &[UpdateResult]) -> f64 {
@@ -275,6 +336,12 @@ fn collapse(evaluations: &[Evaluated], value: fn(&Evaluated) -> f64) -> Option<u
     let at = means.iter().position(|one| one.1 >= best)?;
     let fallen = means[at..].iter().find(|one| one.1 < COLLAPSE * best)?;
     Some(fallen.0)
+}
+
+/// Returns the mean of the numbers that are known; `None` if none is.
+pub(crate) fn known_mean(numbers: impl Iterator<Item = Option<f64>>) -> Option<f64> {
+    let known: Vec<_> = numbers.flatten().collect();
+    (!known.is_empty()).then(|| mean(known.into_iter()))
 }
 
 /// Returns the mean of numbers; 0 of none.

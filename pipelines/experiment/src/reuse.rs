@@ -11,7 +11,7 @@
 //! | `text` | the report as text |
 //!
 //! ```
-//! use vintage_experiment::{course::State, reuse::{Comparison, Plan, Report, Trial}};
+//! use vintage_experiment::{course::{Arm as _, State}, reuse::{Comparison, Plan, Report, Trial}};
 //!
 //! let plan = Plan { comparison: Comparison::Samplers, groups: 1600, first_seed: 0, seeds: 1, lr: 1e-4 };
 //! plan.check()?;
@@ -22,7 +22,7 @@
 //!
 //! let trials = arms.into_iter().map(|arm| Trial::new(arm, arm.way.loss, State::NotBegun, &[], &[]));
 //! let report = Report::new(plan, 0.5, trials.collect());
-//! assert_eq!((report.finished, report.unfinished), (0, 6));
+//! assert_eq!((report.counts.finished, report.counts.unfinished), (0, 6));
 //! # Ok::<(), vintage_experiment::Error>(())
 //! ```
 

@@ -12,7 +12,7 @@
 //!
 //! ```
 //! use vintage_control::AlgorithmName::{Grpo, M2po};
-//! use vintage_experiment::{course::State, staleness::{Grid, Loss, Report, Trial}};
+//! use vintage_experiment::{course::{Arm as _, State}, staleness::{Grid, Loss, Report, Trial}};
 //!
 //! let loss = |name| Loss { name, lr: 1e-4 };
 //! let grid = Grid {
@@ -28,7 +28,7 @@
 //!
 //! let trials = grid.arms().into_iter().map(|arm| Trial::new(arm, arm.loss, State::NotBegun, &[], &[]));
 //! let report = Report::new(grid, trials.collect());
-//! assert_eq!((report.finished, report.unfinished), (0, 4));
+//! assert_eq!((report.counts.finished, report.counts.unfinished), (0, 4));
 //! # Ok::<(), vintage_experiment::Error>(())
 //! ```
 

@@ -1,9 +1,52 @@
 //! Numbers with their intervals, tables and states of runs as text.
 
+use serde::Serializer;
+use vintage_control::AlgorithmName;
+
 use crate::{
-    course::{State, above_rounding},
+    course::{Arm, State, Trial, above_rounding},
     statistics::Spread,
 };
+
+/// Serializes a loss as its name.
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+pub(crate) fn as_name<S: Serializer>(
+    loss: &AlgorithmName,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(loss.as_str())
+}
+
+/// Names the seeds, and says what their number is enough for.
+pub(crate) fn seeds(first: u64, count: u64) -> String {
+    match count {
+        1 => format!("seed {first}, so without intervals: a difference may be chance"),
+        count => format!(
+            "seeds {first} to {}, 95 % bootstrap intervals over seeds",
+            first.saturating_add(count - 1)
+        ),
+    }
+}
+
+/// Formats how many runs of a row finished, `missing` besides them.
+pub(crate) fn of_all(finished: usize, missing: u64) -> String {
+    match missing {
+        0 => finished.to_string(),
+        missing => format!("{finished} of {}", finished as u64 + missing),
+    }
+}
+
+/// Returns a line for each run that did not finish; `updates` are those of a whole run.
+pub(crate) fn missing<A: Arm>(trials: &[Trial<A>], updates: impl Fn(&A) -> u64) -> Vec<String> {
+    let line = |trial: &Trial<A>| {
+        let left = state_of(&trial.state, trial.updates, updates(&trial.arm))?;
+        Some(format!("{}: {left}", trial.arm.name()))
+    };
+    trials.iter().filter_map(line).collect()
+}
 
 /// Formats a share in percent, to one digit.
 pub(crate) fn share(share: f64) -> String {
@@ -11,7 +54,7 @@ pub(crate) fn share(share: f64) -> String {
 }
 
 /// Says what keeps a run from being finished; `None` for one that is.
-pub(crate) fn state_of(state: &State, updates: u64, all: u64) -> Option<String> {
+fn state_of(state: &State, updates: u64, all: u64) -> Option<String> {
     match state {
         State::Finished => None,
         State::NotBegun => Some("not begun".to_owned()),

@@ -2,9 +2,12 @@
 
 use serde::Serialize;
 
-use super::{Trial, way::Plan};
+use super::{
+    Trial,
+    way::{Arm, Plan},
+};
 use crate::{
-    course::{self, Figures},
+    course::{self, Counts, Figures, Finished, finished},
     statistics::Spread,
 };
 
@@ -13,16 +16,11 @@ use crate::{
 pub struct Report {
     /// Comparison, budget and seeds.
     pub plan: Plan,
-    /// Sampled accuracy that `Means::rollouts_to` is about.
+    /// Sampled accuracy that `Means::groups_to` is about.
     pub accuracy: f64,
-    /// Number of held-out prompts of an evaluation; 0 before the first.
-    pub prompts: u64,
-    /// Number of runs that did all their updates.
-    pub finished: u64,
-    /// Number of runs that ended with an error.
-    pub failed: u64,
-    /// Number of runs that were stopped or have not begun.
-    pub unfinished: u64,
+    /// Numbers of runs by their states.
+    #[serde(flatten)]
+    pub counts: Counts,
     /// Numbers of each way, over the seeds whose run finished.
     pub rows: Vec<Row>,
     /// Differences of ways from those that they are compared with besides the baseline.
@@ -67,7 +65,7 @@ pub struct Means {
     pub groups_to: Option<Spread>,
     /// Number of runs that reached it.
     pub reached: u64,
-    /// Effective share of rows; `None` if the records of a run lack it.
+    /// Effective share of rows; `None` if no record has it.
     pub effective_rows: Option<f64>,
     /// Number of runs that collapsed.
     pub collapsed: u64,
@@ -95,9 +93,6 @@ pub struct Contrast {
 impl Report {
     /// Computes the table from the runs.
     pub fn new(plan: Plan, accuracy: f64, trials: Vec<Trial>) -> Self {
-        let finished = trials.iter().filter(|one| one.is_finished()).count() as u64;
-        let is_failed = |one: &&Trial| matches!(one.state, course::State::Failed { .. });
-        let failed = trials.iter().filter(is_failed).count() as u64;
         let ways = plan.comparison.ways().iter();
         let baseline = plan.comparison.baseline();
         let rows = ways.map(|way| {
@@ -113,10 +108,7 @@ impl Report {
             }
         });
         Self {
-            prompts: trials.iter().map(|one| one.prompts).max().unwrap_or(0),
-            finished,
-            failed,
-            unfinished: trials.len() as u64 - finished - failed,
+            counts: Counts::of(&trials),
             rows: rows.collect(),
             contrasts: contrasts(&plan, &trials),
             accuracy,
@@ -132,20 +124,13 @@ impl Report {
 }
 
 /// Returns the finished runs of a way with their numbers.
-fn of<'a>(trials: &'a [Trial], way: &str) -> impl Iterator<Item = (&'a Trial, &'a Figures)> {
-    let here = move |trial: &&Trial| trial.arm.way.name == way && trial.is_finished();
-    let finished = trials.iter().filter(here);
-    finished.filter_map(|trial| Some((trial, trial.figures.as_ref()?)))
+fn of<'a>(trials: &'a [Trial], way: &str) -> impl Iterator<Item = Finished<'a, Arm>> {
+    finished(trials, move |arm| arm.way.name == way)
 }
 
 /// Returns the differences of a number between two ways, over the seeds that both have.
 fn paired(trials: &[Trial], (one, other): (&str, &str), number: fn(&Figures) -> f64) -> Vec<f64> {
-    let of_seed = |seed| of(trials, other).find(|(trial, _)| trial.arm.seed == seed);
-    let difference = |(trial, figures): (&Trial, &Figures)| {
-        let (_, other) = of_seed(trial.arm.seed)?;
-        Some(number(figures) - number(other))
-    };
-    of(trials, one).filter_map(difference).collect()
+    course::paired(of(trials, one), of(trials, other), number)
 }
 
 fn contrasts(plan: &Plan, trials: &[Trial]) -> Vec<Contrast> {
@@ -191,7 +176,6 @@ fn means(
     };
     let reached = runs.iter().filter_map(|trial| groups_to(trial, accuracy));
     let reached: Vec<_> = reached.collect();
-    let effective: Option<Vec<_>> = figures.iter().map(|one| one.effective_rows).collect();
     Some(Means {
         sampled_last: spread(|one| one.sampled.last)?,
         greedy_last: spread(|one| one.greedy.last)?,
@@ -200,7 +184,7 @@ fn means(
         area_difference: beside(|one| one.sampled.area),
         groups_to: Spread::of(&reached),
         reached: reached.len() as u64,
-        effective_rows: effective.map(|shares| course::mean(shares.into_iter())),
+        effective_rows: course::known_mean(figures.iter().map(|one| one.effective_rows)),
         collapsed: figures.iter().filter(|one| one.collapse.is_some()).count() as u64,
     })
 }

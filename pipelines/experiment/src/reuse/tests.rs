@@ -2,7 +2,7 @@ use serde_json::json;
 use vintage_control::EvaluationResult;
 
 use super::{Comparison, Plan, Report, Trial};
-use crate::course::State;
+use crate::course::{Arm as _, State};
 
 const ALL: [Comparison; 3] = [Comparison::Remix, Comparison::Samplers, Comparison::Hybrid];
 
@@ -53,7 +53,7 @@ fn names_are_unique_and_a_whole_table_of_a_seed_comes_first() {
         let arms = plan(comparison).arms();
         let ways = comparison.ways().len();
         assert!(arms[..ways].iter().all(|arm| arm.seed == 7));
-        let mut names: Vec<_> = arms.iter().map(super::Arm::name).collect();
+        let mut names: Vec<_> = arms.iter().map(crate::course::Arm::name).collect();
         names.sort();
         names.dedup();
         assert_eq!(names.len(), arms.len());

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     statistics::Spread,
-    text::{aligned, percent, points, share, state_of},
+    text::{aligned, missing, of_all, percent, points, seeds, share},
 };
 
 impl Report {
@@ -50,17 +50,7 @@ impl Report {
     /// Returns what the numbers of the table are, in one paragraph.
     pub fn caption(&self) -> String {
         let plan = &self.plan;
-        let seeds = match plan.seeds {
-            1 => format!(
-                "seed {}, so without intervals: a difference may be chance",
-                plan.first_seed
-            ),
-            seeds => format!(
-                "seeds {} to {}, 95 % bootstrap intervals over seeds",
-                plan.first_seed,
-                plan.first_seed.saturating_add(seeds - 1)
-            ),
-        };
+        let seeds = seeds(plan.first_seed, plan.seeds);
         let budget = match plan.comparison {
             Comparison::Hybrid => "Equal numbers of updates",
             Comparison::Remix | Comparison::Samplers => "Equal numbers of new groups",
@@ -70,12 +60,12 @@ impl Report {
              evaluations; area: mean of all; differences in points from {}, same seeds; new groups to it: until {} sampled accuracy; {seeds}. {} of {} runs \
              finished, {} failed.",
             plan.lr,
-            self.prompts,
+            self.counts.prompts,
             plan.comparison.baseline(),
             share(self.accuracy),
-            self.finished,
+            self.counts.finished,
             self.trials.len(),
-            self.failed,
+            self.counts.failed,
         )
     }
 
@@ -86,25 +76,13 @@ impl Report {
 
     /// Returns a line for each run that did not finish.
     pub fn missing(&self) -> Vec<String> {
-        let line = |trial: &super::Trial| {
-            let all = trial.arm.way.updates(&self.plan);
-            let left = state_of(&trial.state, trial.updates, all)?;
-            Some(format!("{}: {left}", trial.arm.name()))
-        };
-        self.trials.iter().filter_map(line).collect()
+        missing(&self.trials, |arm| arm.way.updates(&self.plan))
     }
 }
 
 impl Row {
     fn cells(&self) -> Vec<String> {
-        let seeds = match self.missing {
-            0 => self.seeds.len().to_string(),
-            missing => format!(
-                "{} of {}",
-                self.seeds.len(),
-                self.seeds.len() as u64 + missing
-            ),
-        };
+        let seeds = of_all(self.seeds.len(), self.missing);
         let mut cells = vec![
             self.way.to_owned(),
             seeds,

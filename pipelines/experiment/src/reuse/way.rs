@@ -1,9 +1,13 @@
 //! Ways to use rollouts, and the settings of each.
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use vintage_control::AlgorithmName;
 
-use crate::error::{Result, require};
+use crate::{
+    course,
+    error::{Result, require},
+    text::as_name,
+};
 
 /// Number of groups that every update trains, new and used ones together, but for ways that say otherwise.
 const BATCH: u64 = 16;
@@ -70,14 +74,6 @@ pub struct Arm {
     pub way: Way,
     /// Seed of everything that is drawn.
     pub seed: u64,
-}
-
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde passes a reference"
-)]
-fn as_name<S: Serializer>(loss: &AlgorithmName, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(loss.as_str())
 }
 
 const GRPO: Way = Way {
@@ -427,14 +423,20 @@ impl Way {
 }
 
 impl Arm {
-    /// Returns the name of the run, which is that of its folder: way, seed.
-    pub fn name(&self) -> String {
-        format!("{}-{}", self.way.name, self.seed)
-    }
-
     /// Returns the name of the run that has to be done before this one; `None` if it needs none.
     pub fn after(&self) -> Option<String> {
         let source = self.way.source();
         source.map(|source| format!("{source}-{}", self.seed))
+    }
+}
+
+impl course::Arm for Arm {
+    /// Returns way and seed.
+    fn name(&self) -> String {
+        format!("{}-{}", self.way.name, self.seed)
+    }
+
+    fn seed(&self) -> u64 {
+        self.seed
     }
 }

@@ -1,9 +1,13 @@
 //! Arms of the experiment.
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use vintage_control::AlgorithmName;
 
-use crate::error::{Result, require};
+use crate::{
+    course,
+    error::{Result, require},
+    text::as_name,
+};
 
 /// Largest number of runs of one experiment: folders of a run take up to hundreds of megabytes.
 const MOST_ARMS: f64 = 10_000.0;
@@ -44,14 +48,6 @@ pub struct Arm {
     pub staleness: u64,
     /// Seed of everything that is drawn.
     pub seed: u64,
-}
-
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde passes a reference"
-)]
-fn as_name<S: Serializer>(loss: &AlgorithmName, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(loss.as_str())
 }
 
 impl Grid {
@@ -108,9 +104,13 @@ impl Grid {
     }
 }
 
-impl Arm {
-    /// Returns the name of the run, which is that of its folder: loss, staleness, seed.
-    pub fn name(&self) -> String {
+impl course::Arm for Arm {
+    /// Returns loss, staleness and seed.
+    fn name(&self) -> String {
         format!("{}-{}-{}", self.loss.as_str(), self.staleness, self.seed)
+    }
+
+    fn seed(&self) -> u64 {
+        self.seed
     }
 }

@@ -3,9 +3,12 @@
 use serde::Serialize;
 use vintage_control::AlgorithmName;
 
-use super::{Trial, grid::Grid};
+use super::{
+    Trial,
+    grid::{Arm, Grid},
+};
 use crate::{
-    course::{self, Figures},
+    course::{self, Counts, Figures, Finished, finished},
     statistics::Spread,
 };
 
@@ -14,14 +17,9 @@ use crate::{
 pub struct Report {
     /// Losses, values of staleness, seeds.
     pub grid: Grid,
-    /// Number of held-out prompts of an evaluation; 0 before the first.
-    pub prompts: u64,
-    /// Number of runs that did all their updates.
-    pub finished: u64,
-    /// Number of runs that ended with an error.
-    pub failed: u64,
-    /// Number of runs that were stopped or have not begun.
-    pub unfinished: u64,
+    /// Numbers of runs by their states.
+    #[serde(flatten)]
+    pub counts: Counts,
     /// Numbers of each loss at each staleness, over the seeds whose run finished.
     pub cells: Vec<Cell>,
     /// Differences of the first loss from each other, at each staleness.
@@ -67,7 +65,7 @@ pub struct Means {
     pub m2_other: Option<f64>,
     /// Largest mean of 25 updates of the second moment over all tokens.
     pub m2_all_peak: f64,
-    /// Effective share of rows; `None` if the records of a run lack it.
+    /// Effective share of rows; `None` if no record has it.
     pub effective_rows: Option<f64>,
     /// Entropy of the last 25 updates, in nats.
     pub entropy: f64,
@@ -101,9 +99,6 @@ pub struct Contrast {
 impl Report {
     /// Puts the table together; `trials` are the runs of the grid.
     pub fn new(grid: Grid, trials: Vec<Trial>) -> Self {
-        let count = |of: fn(&Trial) -> bool| trials.iter().filter(|one| of(one)).count() as u64;
-        let finished = count(Trial::is_finished);
-        let failed = count(|one| matches!(one.state, course::State::Failed { .. }));
         let losses = || grid.losses.iter().map(|loss| loss.name);
         let at = grid.staleness.iter();
         let cells = at.flat_map(|staleness| losses().map(|loss| cell(&trials, loss, *staleness)));
@@ -115,10 +110,7 @@ impl Report {
             others.collect::<Vec<_>>()
         });
         Self {
-            prompts: trials.iter().map(|one| one.prompts).max().unwrap_or(0),
-            finished,
-            failed,
-            unfinished: trials.len() as u64 - finished - failed,
+            counts: Counts::of(&trials),
             cells: cells.collect(),
             contrasts: contrasts.collect(),
             trials,
@@ -145,23 +137,16 @@ fn of(
     trials: &[Trial],
     loss: AlgorithmName,
     staleness: u64,
-) -> impl Iterator<Item = (&Trial, &Figures)> {
-    let here = move |trial: &&Trial| trial.arm.loss == loss && trial.arm.staleness == staleness;
-    let finished = trials.iter().filter(here).filter(|one| one.is_finished());
-    finished.filter_map(|trial| Some((trial, trial.figures.as_ref()?)))
+) -> impl Iterator<Item = Finished<'_, Arm>> {
+    finished(trials, move |arm| {
+        arm.loss == loss && arm.staleness == staleness
+    })
 }
 
 /// Returns the differences of the last sampled accuracy of two cells, over the seeds that both have.
 fn paired(trials: &[Trial], one: (AlgorithmName, u64), other: (AlgorithmName, u64)) -> Vec<f64> {
-    let of_seed = |seed: u64| {
-        let mut found = of(trials, other.0, other.1);
-        found.find(|(trial, _)| trial.arm.seed == seed)
-    };
-    let difference = |(trial, figures): (&Trial, &Figures)| {
-        let (_, other) = of_seed(trial.arm.seed)?;
-        Some(figures.sampled.last - other.sampled.last)
-    };
-    of(trials, one.0, one.1).filter_map(difference).collect()
+    let [one, other] = [one, other].map(|(loss, staleness)| of(trials, loss, staleness));
+    course::paired(one, other, |figures| figures.sampled.last)
 }
 
 fn contrast(
@@ -204,8 +189,6 @@ fn means(
         Spread::of(&numbers)
     };
     let mean = |number: fn(&Figures) -> f64| course::mean(figures.iter().map(|one| number(one)));
-    let others: Vec<_> = figures.iter().filter_map(|one| one.m2_other).collect();
-    let effective: Option<Vec<_>> = figures.iter().map(|one| one.effective_rows).collect();
     let fresh = (staleness > 0).then(|| paired(trials, (loss, staleness), (loss, 0)));
     let collapses = || figures.iter().filter_map(|one| one.collapse);
     Some(Means {
@@ -216,9 +199,9 @@ fn means(
         from_fresh: fresh.and_then(|differences| Spread::of(&differences)),
         masked_share: mean(|one| one.masked_share),
         m2_bounded: mean(|one| one.m2_bounded),
-        m2_other: (!others.is_empty()).then(|| course::mean(others.iter().copied())),
+        m2_other: course::known_mean(figures.iter().map(|one| one.m2_other)),
         m2_all_peak: mean(|one| one.m2_all_peak),
-        effective_rows: effective.map(|shares| course::mean(shares.into_iter())),
+        effective_rows: course::known_mean(figures.iter().map(|one| one.effective_rows)),
         entropy: mean(|one| one.entropy),
         grad_norm: mean(|one| one.grad_norm),
         grad_norm_peak: mean(|one| one.grad_norm_peak),

@@ -66,7 +66,7 @@ fn trial(arm: Arm, sampled: &[f64]) -> Trial {
 fn a_grid_has_every_combination_once_and_a_whole_table_of_a_seed_first() {
     let grid = grid(2);
     grid.check().expect("a grid");
-    let names: Vec<_> = grid.arms().iter().map(Arm::name).collect();
+    let names: Vec<_> = grid.arms().iter().map(crate::course::Arm::name).collect();
     let of_seed =
         |seed| ["m2po-0", "grpo-0", "m2po-4", "grpo-4"].map(|arm| format!("{arm}-{seed}"));
     assert_eq!(names, [of_seed(7), of_seed(8)].concat());
@@ -171,7 +171,11 @@ fn means_are_of_finished_runs_and_differences_of_equal_seeds() {
     ];
     let report = Report::new(grid(2), trials);
     assert_eq!(
-        (report.finished, report.failed, report.unfinished),
+        (
+            report.counts.finished,
+            report.counts.failed,
+            report.counts.unfinished
+        ),
         (6, 1, 1)
     );
 

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::report::{Cell, Contrast, Report};
-use crate::text::{aligned, percent, points, share, small, state_of};
+use crate::text::{aligned, missing, of_all, percent, points, seeds, share, small};
 
 impl Report {
     /// Formats the report for people: the table, differences, runs that did not finish.
@@ -24,17 +24,7 @@ impl Report {
     /// Returns what the numbers of the table are, in one paragraph.
     pub fn caption(&self) -> String {
         let grid = &self.grid;
-        let seeds = match grid.seeds {
-            1 => format!(
-                "seed {}, so without intervals: a difference may be chance",
-                grid.first_seed
-            ),
-            seeds => format!(
-                "seeds {} to {}, 95 % bootstrap intervals over seeds",
-                grid.first_seed,
-                grid.first_seed.saturating_add(seeds - 1)
-            ),
-        };
+        let seeds = seeds(grid.first_seed, grid.seeds);
         let mut rates: Vec<_> = grid.losses.iter().map(|loss| loss.lr).collect();
         rates.dedup();
         let tuning = match rates[..] {
@@ -44,11 +34,11 @@ impl Report {
         format!(
             "Accuracy in % on {} held-out prompts: mean of the last four evaluations; area: mean of all. \
              {} updates a run, {tuning}; {seeds}. {} of {} runs finished, {} failed.",
-            self.prompts,
+            self.counts.prompts,
             grid.updates,
-            self.finished,
+            self.counts.finished,
             self.trials.len(),
-            self.failed,
+            self.counts.failed,
         )
     }
 
@@ -77,24 +67,13 @@ impl Report {
 
     /// Returns a line for each run that did not finish.
     pub fn missing(&self) -> Vec<String> {
-        let line = |trial: &super::Trial| {
-            let left = state_of(&trial.state, trial.updates, self.grid.updates)?;
-            Some(format!("{}: {left}", trial.arm.name()))
-        };
-        self.trials.iter().filter_map(line).collect()
+        missing(&self.trials, |_| self.grid.updates)
     }
 }
 
 impl Cell {
     fn row(&self) -> Vec<String> {
-        let seeds = match self.missing {
-            0 => self.seeds.len().to_string(),
-            missing => format!(
-                "{} of {}",
-                self.seeds.len(),
-                self.seeds.len() as u64 + missing
-            ),
-        };
+        let seeds = of_all(self.seeds.len(), self.missing);
         let mut row = vec![self.staleness.to_string(), self.loss.to_owned(), seeds];
         let Some(means) = &self.means else {
             row.resize(Report::HEAD.len(), String::new());

@@ -159,6 +159,7 @@ mod tests {
     use std::path::Path;
 
     use clap::Parser as _;
+    use vintage_experiment::course::Arm as _;
     use vintage_settings::RunConfig;
 
     use super::ReuseArgs;

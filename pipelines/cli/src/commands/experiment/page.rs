@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
-use vintage_experiment::course::Trial;
+use vintage_experiment::course::{Evaluated, Stretch, Trial};
 use vintage_report::{Across, Drawing, Line, Scale, Sheet};
 
 /// Points of a curve, as x and y.
@@ -24,6 +24,24 @@ pub(super) fn write(
     let to = folder.join(format!("{name}.html"));
     sheet.write(&to)?;
     Ok(to)
+}
+
+/// Returns the curve of an evaluated number over versions, `scale` to a version.
+pub(super) fn evaluated<A>(trial: &Trial<A>, scale: u64, value: fn(&Evaluated) -> f64) -> Points {
+    let all = trial.evaluations.iter();
+    all.map(|one| ((one.version * scale) as f64, value(one)))
+        .collect()
+}
+
+/// Returns the curve of a number of updates, as far as it is known, `scale` to an update.
+pub(super) fn updated<A>(
+    trial: &Trial<A>,
+    scale: u64,
+    value: fn(&Stretch) -> Option<f64>,
+) -> Points {
+    let all = trial.stretches.iter();
+    all.filter_map(|one| Some(((one.update * scale) as f64, value(one)?)))
+        .collect()
 }
 
 /// Title, note and axes of a chart.

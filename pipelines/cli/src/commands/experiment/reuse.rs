@@ -2,7 +2,10 @@
 //! them, and writes the table.
 
 use anyhow::Result;
-use vintage_experiment::reuse::{Arm, Comparison, Plan, Report};
+use vintage_experiment::{
+    course::Arm as _,
+    reuse::{Arm, Comparison, Plan, Report},
+};
 
 use super::{
     super::Context,
@@ -22,14 +25,9 @@ pub(super) async fn reuse(args: &ReuseArgs, context: &Context) -> Result<Command
     let place = (args.folder(), what(&plan));
     let jobs = (args.runs.jobs(cores()), args.runs.threads);
     let mut runs = Runs::new(context, place, planned.collect(), jobs);
-    runs.check()?;
-    if args.runs.dry_run {
-        return runs.show(&arms);
+    if let Some(outcome) = runs.complete(args.runs.dry_run, &arms).await? {
+        return Ok(outcome);
     }
-    let Some(hold) = runs.lock().await? else {
-        return Ok(runs.interrupted());
-    };
-    runs.run(&hold).await?;
     let trials = runs.trials(arms.into_iter().map(|arm| (arm, arm.way.loss)));
     let report = Report::new(plan, args.accuracy(), trials.await?);
     let page = sheet(&report, args);
@@ -37,7 +35,7 @@ pub(super) async fn reuse(args: &ReuseArgs, context: &Context) -> Result<Command
     context.output.print(&report, |report| {
         format!("{}\n{}\n", report.text(), written.display())
     })?;
-    Ok(runs.outcome(report.failed, report.unfinished))
+    Ok(runs.outcome(report.counts))
 }
 
 fn planned(args: &ReuseArgs, arm: &Arm, plan: &Plan, arms: &[Arm]) -> Planned {

@@ -1,12 +1,9 @@
 //! Page of `vintage experiment reuse`.
 
-use vintage_experiment::{
-    course::{Evaluated, Stretch},
-    reuse::{Comparison, Contrast, Plan, Report, Trial, Way},
-};
+use vintage_experiment::reuse::{Comparison, Contrast, Plan, Report, Trial, Way};
 use vintage_report::{Across, Drawing, Part, Scale, Sheet, Table};
 
-use super::page::{Frame, Points};
+use super::page::{Frame, evaluated, updated};
 use crate::args::ReuseArgs;
 
 /// Returns the page.
@@ -41,12 +38,12 @@ pub(super) fn sheet(report: &Report, args: &ReuseArgs) -> Sheet {
         .to_owned(),
         facts: vec![
             format!("task {}", args.task().as_str()),
-            format!("{} of {} runs", report.finished, report.trials.len()),
+            format!("{} of {} runs", report.counts.finished, report.trials.len()),
             match plan.comparison {
                 Comparison::Hybrid => format!("{} updates each", updates(plan)),
                 Comparison::Remix | Comparison::Samplers => format!("{} new groups", plan.groups),
             },
-            format!("{} held-out prompts", report.prompts),
+            format!("{} held-out prompts", report.counts.prompts),
         ],
         parts,
     }
@@ -102,22 +99,8 @@ fn ways(report: &Report) -> Table {
 fn drawings(report: &Report, ways: &[&Way]) -> Vec<Drawing> {
     let of = |way: &&Way| (way.name, report.finished_runs(way.name));
     let runs: Vec<_> = ways.iter().map(of).collect();
-    let evaluated = |value: fn(&Evaluated) -> f64| {
-        move |trial: &Trial| -> Points {
-            let new = trial.arm.way.new;
-            let all = trial.evaluations.iter();
-            all.map(|one| ((one.version * new) as f64, value(one)))
-                .collect()
-        }
-    };
-    let updated = |value: fn(&Stretch) -> Option<f64>| {
-        move |trial: &Trial| -> Points {
-            let new = trial.arm.way.new;
-            let all = trial.stretches.iter();
-            all.filter_map(|one| Some(((one.update * new) as f64, value(one)?)))
-                .collect()
-        }
-    };
+    let evaluated = |value| move |trial: &Trial| evaluated(trial, trial.arm.way.new, value);
+    let updated = |value| move |trial: &Trial| updated(trial, trial.arm.way.new, value);
     let frame = |title, note, scale| Frame {
         title,
         note,

@@ -14,7 +14,7 @@ use tokio::{
     task::JoinSet,
 };
 use vintage_control::AlgorithmName;
-use vintage_experiment::course::{State, Trial};
+use vintage_experiment::course::{Counts, State, Trial};
 use vintage_flow::config_file;
 use vintage_human::duration;
 use vintage_settings::RunConfig;
@@ -99,8 +99,26 @@ impl<'a> Runs<'a> {
         }
     }
 
+    /// Does the runs that are not done. Returns the outcome of the command where there is nothing to report: after a
+    /// dry run, which prints `arms` for machines, and if a signal came first.
+    pub(super) async fn complete(
+        &mut self,
+        dry_run: bool,
+        arms: &impl Serialize,
+    ) -> Result<Option<CommandOutcome>> {
+        self.check()?;
+        if dry_run {
+            return self.show(arms).map(Some);
+        }
+        let Some(hold) = self.lock().await? else {
+            return Ok(Some(self.interrupted()));
+        };
+        self.run(&hold).await?;
+        Ok(None)
+    }
+
     /// Checks the settings of every run before the first begins, and those of runs that are there.
-    pub(super) fn check(&self) -> Result<()> {
+    fn check(&self) -> Result<()> {
         for run in &self.planned {
             let args = ConfigArgs {
                 set: run.settings.clone(),
@@ -164,7 +182,7 @@ impl<'a> Runs<'a> {
     }
 
     /// Prints the runs with their settings, for `--dry-run`; `arms` are what machines read.
-    pub(super) fn show(&self, arms: &impl Serialize) -> Result<CommandOutcome> {
+    fn show(&self, arms: &impl Serialize) -> Result<CommandOutcome> {
         let (waiting, pace) = self.waiting()?;
         let mut text = format!("{}\n", self.announce(&waiting, &pace));
         for (at, run) in self.planned.iter().enumerate() {
@@ -182,7 +200,7 @@ impl<'a> Runs<'a> {
     }
 
     /// Creates the folder and takes its lock; `None` if a signal came while another process had it.
-    pub(super) async fn lock(&self) -> Result<Option<File>> {
+    async fn lock(&self) -> Result<Option<File>> {
         let logs = self.folder.join("logs");
         std::fs::create_dir_all(&logs)
             .with_context(|| format!("cannot create {}", logs.display()))?;
@@ -205,7 +223,7 @@ impl<'a> Runs<'a> {
     }
 
     /// Starts the runs that are not finished, and waits for them. After a signal none is started.
-    pub(super) async fn run(&mut self, hold: &File) -> Result<()> {
+    async fn run(&mut self, hold: &File) -> Result<()> {
         let (mut waiting, mut pace) = self.waiting()?;
         if waiting.is_empty() {
             return Ok(());
@@ -347,16 +365,16 @@ impl<'a> Runs<'a> {
     }
 
     /// Returns the outcome of the command, by the runs that failed and those that are left.
-    pub(super) fn outcome(&self, failed: u64, unfinished: u64) -> CommandOutcome {
+    pub(super) fn outcome(&self, counts: Counts) -> CommandOutcome {
         match self.context.signals.received() {
-            Some(signal) if unfinished > 0 => CommandOutcome::Interrupted(signal),
-            _ if failed > 0 => CommandOutcome::Negative,
+            Some(signal) if counts.unfinished > 0 => CommandOutcome::Interrupted(signal),
+            _ if counts.failed > 0 => CommandOutcome::Negative,
             _ => CommandOutcome::Done,
         }
     }
 
     /// Returns the outcome of a command that a signal ended before it began.
-    pub(super) fn interrupted(&self) -> CommandOutcome {
+    fn interrupted(&self) -> CommandOutcome {
         let received = self.context.signals.received();
         CommandOutcome::Interrupted(received.unwrap_or(Signal::Interrupt))
     }

@@ -2,7 +2,10 @@
 //! of them, and writes the table.
 
 use anyhow::Result;
-use vintage_experiment::staleness::{Arm, Grid, Report};
+use vintage_experiment::{
+    course::Arm as _,
+    staleness::{Arm, Grid, Report},
+};
 
 use super::{
     super::Context,
@@ -28,14 +31,9 @@ pub(super) async fn staleness(args: &GridArgs, context: &Context) -> Result<Comm
     let place = (args.folder(), what(&grid));
     let jobs = (args.runs.jobs(cores()), args.runs.threads);
     let mut runs = Runs::new(context, place, planned.collect(), jobs);
-    runs.check()?;
-    if args.runs.dry_run {
-        return runs.show(&arms);
+    if let Some(outcome) = runs.complete(args.runs.dry_run, &arms).await? {
+        return Ok(outcome);
     }
-    let Some(hold) = runs.lock().await? else {
-        return Ok(runs.interrupted());
-    };
-    runs.run(&hold).await?;
     let trials = runs.trials(arms.into_iter().map(|arm| (arm, arm.loss)));
     let report = Report::new(grid, trials.await?);
     let page = sheet(&report, args);
@@ -43,7 +41,7 @@ pub(super) async fn staleness(args: &GridArgs, context: &Context) -> Result<Comm
     context.output.print(&report, |report| {
         format!("{}\n{}\n", report.text(), written.display())
     })?;
-    Ok(runs.outcome(report.failed, report.unfinished))
+    Ok(runs.outcome(report.counts))
 }
 
 fn planned(args: &GridArgs, arm: &Arm, updates: u64) -> Planned {

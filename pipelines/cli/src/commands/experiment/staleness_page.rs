@@ -2,12 +2,12 @@
 
 use vintage_control::AlgorithmName;
 use vintage_experiment::{
-    course::{Evaluated, Stretch, above_rounding},
+    course::above_rounding,
     staleness::{Contrast, Means, Report, Trial},
 };
 use vintage_report::{Across, Drawing, Line, Part, Scale, Sheet, Table};
 
-use super::page::{Frame, Points};
+use super::page::{Frame, Points, evaluated, updated};
 use crate::args::GridArgs;
 
 /// Returns the page.
@@ -40,9 +40,9 @@ pub(super) fn sheet(report: &Report, args: &GridArgs) -> Sheet {
         title: "Which losses can use old data".to_owned(),
         facts: vec![
             format!("task {}", args.task().as_str()),
-            format!("{} of {} runs", report.finished, report.trials.len()),
+            format!("{} of {} runs", report.counts.finished, report.trials.len()),
             format!("{} updates each", grid.updates),
-            format!("{} held-out prompts", report.prompts),
+            format!("{} held-out prompts", report.counts.prompts),
         ],
         parts,
     }
@@ -156,19 +156,8 @@ fn at(report: &Report, losses: &[AlgorithmName], staleness: u64) -> Vec<Drawing>
         };
         frame.draw(&runs, points)
     };
-    let evaluated = |value: fn(&Evaluated) -> f64| {
-        move |trial: &Trial| -> Points {
-            let all = trial.evaluations.iter();
-            all.map(|one| (one.version as f64, value(one))).collect()
-        }
-    };
-    let updated = |value: fn(&Stretch) -> Option<f64>| {
-        move |trial: &Trial| -> Points {
-            let all = trial.stretches.iter();
-            all.filter_map(|one| Some((one.update as f64, value(one)?)))
-                .collect()
-        }
-    };
+    let evaluated = |value| move |trial: &Trial| evaluated(trial, 1, value);
+    let updated = |value| move |trial: &Trial| updated(trial, 1, value);
     let held_out = "Share of right answers on held-out prompts; mean over seeds, single runs pale.";
     let of_updates = "Mean of 25 updates and over seeds.";
     vec![
