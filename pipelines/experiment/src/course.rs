@@ -33,7 +33,7 @@ pub enum State {
     NotBegun,
 }
 
-/// What sets a run of an experiment apart.
+/// Arm of an experiment: name and seed of a run.
 pub trait Arm {
     /// Returns the name of the run, which is that of its folder.
     fn name(&self) -> String;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use vintage_experiment::reuse::{self, Arm, Plan};
 
-use super::runs::{RunsArgs, Taken, Task};
+use super::runs::{RunsArgs, Taken};
 
 const REUSE: &str = "\
 Examples:
@@ -36,15 +36,6 @@ pub(crate) struct ReuseArgs {
     /// with --quick]
     #[arg(long, value_name = "N")]
     groups: Option<u64>,
-    /// Number of seeds. [default: 5, or 1 with --quick]
-    #[arg(long, value_name = "N")]
-    seeds: Option<u64>,
-    /// First seed.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    first_seed: u64,
-    /// Built-in task (setting `prompts.task`).
-    #[arg(long, value_enum, value_name = "TASK", default_value_t)]
-    task: Task,
     /// Learning rate of all ways but those that change it.
     #[arg(long, value_name = "X", default_value_t = 1e-4)]
     lr: f64,
@@ -86,7 +77,6 @@ impl ReuseArgs {
         let plan = self.plan();
         let mut taken = vec![
             ("gate.exact", "so that runs are functions of their settings"),
-            ("prompts.task", "by --task"),
             ("learner.steps", "by --groups"),
             ("learner.optimizer.lr", "by --lr"),
             ("learner.archive", "by the way"),
@@ -107,7 +97,7 @@ impl ReuseArgs {
     /// Returns the folder of the runs.
     pub(crate) fn folder(&self) -> PathBuf {
         let quick = if self.quick { "-quick" } else { "" };
-        let (comparison, task) = (self.plan().comparison.as_str(), self.task.as_str());
+        let (comparison, task) = (self.plan().comparison.as_str(), self.runs.task.as_str());
         let usual = || format!("runs/reuse-{comparison}-{task}{quick}").into();
         self.out.clone().unwrap_or_else(usual)
     }
@@ -121,15 +111,10 @@ impl ReuseArgs {
                 Comparison::Hybrid => reuse::Comparison::Hybrid,
             },
             groups: self.groups.unwrap_or(if self.quick { 640 } else { 3200 }),
-            first_seed: self.first_seed,
-            seeds: self.seeds.unwrap_or(if self.quick { 1 } else { 5 }),
+            first_seed: self.runs.first_seed,
+            seeds: self.runs.seeds(self.quick),
             lr: self.lr,
         }
-    }
-
-    /// Returns the built-in task.
-    pub(crate) fn task(&self) -> Task {
-        self.task
     }
 
     /// Returns the sampled accuracy that is to be reached.
@@ -141,7 +126,7 @@ impl ReuseArgs {
     pub(crate) fn settings(&self, arm: &Arm, plan: &Plan) -> Vec<String> {
         let mut settings = vec![
             format!("seed={}", arm.seed),
-            format!("prompts.task={}", self.task.as_str()),
+            format!("prompts.task={}", self.runs.task.as_str()),
         ];
         let of_way = arm.way.settings(plan).into_iter();
         settings.extend(of_way.map(|(key, value)| format!("{key}={value}")));

@@ -4,9 +4,18 @@ use clap::{Args, ValueEnum};
 
 use crate::exit::Usage;
 
-/// Number of runs at a time, and settings of all of them.
+/// Seeds, task, number of runs at a time, and settings of all of them.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct RunsArgs {
+    /// Number of seeds. [default: 5, or 1 with --quick]
+    #[arg(long, value_name = "N")]
+    seeds: Option<u64>,
+    /// First seed.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) first_seed: u64,
+    /// Built-in task (setting `prompts.task`).
+    #[arg(long, value_enum, value_name = "TASK", default_value_t)]
+    pub(crate) task: Task,
     /// Number of runs at a time. [default: the number of cores, divided by --threads]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
@@ -25,7 +34,8 @@ pub(crate) struct RunsArgs {
 pub(crate) type Taken = (&'static str, &'static str);
 
 /// Settings that every experiment gives its runs itself.
-const TAKEN: [Taken; 4] = [
+const TAKEN: [Taken; 5] = [
+    ("prompts.task", "by --task"),
     ("seed", "by --first-seed and --seeds"),
     ("broker", "because each run has an embedded one"),
     ("store", "because each run has its folder"),
@@ -47,6 +57,11 @@ impl RunsArgs {
                 "--set {setting}: the experiment gives this setting itself, {how}"
             ))),
         }
+    }
+
+    /// Returns the number of seeds; one is enough for a `quick` experiment.
+    pub(crate) fn seeds(&self, quick: bool) -> u64 {
+        self.seeds.unwrap_or(if quick { 1 } else { 5 })
     }
 
     /// Returns the number of runs at a time on a machine with so many cores.

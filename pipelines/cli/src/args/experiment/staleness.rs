@@ -6,7 +6,7 @@ use clap::Args;
 use vintage_control::AlgorithmName;
 use vintage_experiment::staleness::{Arm, Grid, Loss};
 
-use super::runs::{RunsArgs, Taken, Task};
+use super::runs::{RunsArgs, Taken};
 use crate::args::loss::loss;
 
 /// Learning rate of losses that have none of their own: the default of the built-in task.
@@ -41,15 +41,6 @@ pub(crate) struct GridArgs {
     /// [default: 0,32,128,256,512, or 0,64 with --quick]
     #[arg(long, value_name = "K,…", value_delimiter = ',')]
     staleness: Vec<u64>,
-    /// Number of seeds. [default: 5, or 1 with --quick]
-    #[arg(long, value_name = "N")]
-    seeds: Option<u64>,
-    /// First seed.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    first_seed: u64,
-    /// Built-in task (setting `prompts.task`).
-    #[arg(long, value_enum, value_name = "TASK", default_value_t)]
-    task: Task,
     /// Number of updates of a run. [default: 1000, or 400 with --quick]
     #[arg(long, value_name = "N")]
     updates: Option<u64>,
@@ -84,10 +75,9 @@ fn rate(text: &str) -> Result<Rate, String> {
 
 impl GridArgs {
     /// Settings that the experiment gives its runs itself, and how or why.
-    pub(crate) const TAKEN: [Taken; 7] = [
+    pub(crate) const TAKEN: [Taken; 6] = [
         ("algorithm", "by --losses"),
         ("gate.exact", "by --staleness"),
-        ("prompts.task", "by --task"),
         ("learner.steps", "by --updates"),
         ("learner.optimizer.lr", "by --lr"),
         (
@@ -130,15 +120,10 @@ impl GridArgs {
             } else {
                 self.staleness.clone()
             },
-            first_seed: self.first_seed,
-            seeds: self.seeds.unwrap_or(if self.quick { 1 } else { 5 }),
+            first_seed: self.runs.first_seed,
+            seeds: self.runs.seeds(self.quick),
             updates: self.updates.unwrap_or(if self.quick { 400 } else { 1000 }),
         }
-    }
-
-    /// Returns the built-in task.
-    pub(crate) fn task(&self) -> Task {
-        self.task
     }
 
     /// Returns losses that --lr names and the experiment does not have.
@@ -154,7 +139,7 @@ impl GridArgs {
             format!("algorithm={}", arm.loss.as_str()),
             format!("gate.exact={}", arm.staleness),
             format!("seed={}", arm.seed),
-            format!("prompts.task={}", self.task.as_str()),
+            format!("prompts.task={}", self.runs.task.as_str()),
             format!("learner.steps={updates}"),
             format!("learner.optimizer.lr={:e}", arm.lr),
             // Exact staleness needs every version, and as many of them as a batch is old.

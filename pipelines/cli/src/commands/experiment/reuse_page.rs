@@ -37,7 +37,7 @@ pub(super) fn sheet(report: &Report, args: &ReuseArgs) -> Sheet {
         }
         .to_owned(),
         facts: vec![
-            format!("task {}", args.task().as_str()),
+            format!("task {}", args.runs.task.as_str()),
             format!("{} of {} runs", report.counts.finished, report.trials.len()),
             match plan.comparison {
                 Comparison::Hybrid => format!("{} updates each", updates(plan)),

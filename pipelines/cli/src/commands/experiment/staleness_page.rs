@@ -39,7 +39,7 @@ pub(super) fn sheet(report: &Report, args: &GridArgs) -> Sheet {
         kind: "vintage experiment".to_owned(),
         title: "Which losses can use old data".to_owned(),
         facts: vec![
-            format!("task {}", args.task().as_str()),
+            format!("task {}", args.runs.task.as_str()),
             format!("{} of {} runs", report.counts.finished, report.trials.len()),
             format!("{} updates each", grid.updates),
             format!("{} held-out prompts", report.counts.prompts),
