@@ -25,7 +25,7 @@ fn of(folder: &Path, out: &Path, updates: u64) -> Result<Command> {
     let mut command = vintage(["experiment", "staleness", "--losses", "m2po,grpo"]);
     command.args([
         "--staleness",
-        "0,3",
+        "0,tail-3",
         "--seeds",
         "1",
         "--lr",
@@ -104,28 +104,35 @@ fn a_grid_that_was_interrupted_and_killed_ends_with_the_same_table() -> Result<(
     let process = half_way(command()?, &again, "m2po-0-0")?;
     process.signal(Signal::INT)?;
     let interrupted = process.wait()?;
-    // A fast machine has done the run by then; the others have not begun.
+    // It ended with what it had: how many of the runs had begun is a matter of timing.
     ensure!(
         interrupted.status.code() == Some(130),
         "{}",
         interrupted.stderr
     );
     ensure!(
-        interrupted.stdout.contains("not begun"),
+        !interrupted.stdout.contains("4 of 4 runs finished"),
         "{}",
         interrupted.stdout
     );
 
-    half_way(command()?, &again, "m2po-3-0")?.kill()?;
+    half_way(command()?, &again, "m2po-tail-3-0")?.kill()?;
     let resumed = run(command()?)?;
     ensure!(resumed.status.success(), "{}", resumed.stderr);
     assert_eq!(table(&resumed.stdout), table(&whole.stdout));
 
     // Each arm is a run like any other.
-    let arm = again.join("grpo-3-0");
+    let arm = again.join("grpo-tail-3-0");
     let audited = audited(&arm)?;
     ensure!(audited["holds"] == true, "{audited}");
     replayed(&arm, UPDATES)?;
+    // Batches of four groups with ages up to 3, most of them young.
+    let result = arm.join("results/lead/30.json");
+    let result: Value = serde_json::from_slice(&std::fs::read(&result)?)?;
+    let ages = result["staleness"].as_object().context("staleness")?;
+    assert_eq!(ages.keys().collect::<Vec<_>>(), ["0", "1", "2"]);
+    let cosine = result["gradient_cosine"].as_f64().context("a cosine")?;
+    ensure!(cosine.abs() <= 1.0, "{cosine}");
 
     // Nothing is left to do, and the numbers are in the folder.
     let finished = run(command()?)?;
@@ -136,7 +143,7 @@ fn a_grid_that_was_interrupted_and_killed_ends_with_the_same_table() -> Result<(
     let page = std::fs::read_to_string(again.join("staleness.html"))?;
     for text in [
         "Which losses can use old data",
-        "Staleness 3",
+        "Staleness tail-3",
         "m2po",
         "grpo",
         "<svg",
@@ -186,13 +193,13 @@ fn runs_that_fail_are_told_and_counted() -> Result<()> {
         "{}",
         ended.stdout
     );
-    let reason = "grpo-3-0: FAILED: ";
+    let reason = "grpo-tail-3-0: FAILED: ";
     let line = ended.stdout.lines().find(|line| line.starts_with(reason));
     let line = line.context("the reason of a run that failed")?;
     ensure!(line.contains("held-out prompt"), "{line}");
     let page = std::fs::read_to_string(out.join("staleness.html"))?;
     ensure!(
-        page.contains("grpo-3-0: FAILED"),
+        page.contains("grpo-tail-3-0: FAILED"),
         "the page is silent about it"
     );
     Ok(())

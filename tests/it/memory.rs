@@ -100,7 +100,13 @@ fn safetensors(tensors: &[(String, Vec<usize>)]) -> Result<Vec<u8>> {
     Ok(file)
 }
 
-/// Tests that a learner uses the memory which `vintage doctor` predicted, within 15 %.
+/// Largest and smallest difference from the prediction. A prediction too low has a run killed hours after its
+/// start; one too high refuses a run that fits. It counts the version that is being published beside the
+/// fullest moment of an update: whether the two meet is a matter of timing, and missing each other left
+/// learners 8 to 17 % below their prediction on two machines.
+const OFF: std::ops::RangeInclusive<f64> = -0.3..=0.1;
+
+/// Tests that a learner uses no more memory than `vintage doctor` predicted, and not much less.
 #[test]
 fn a_learner_takes_the_memory_that_was_predicted() -> Result<()> {
     let (folder, out) = place()?;
@@ -180,7 +186,11 @@ fn a_learner_takes_the_memory_that_was_predicted() -> Result<()> {
             "{name}: predicted {predicted}, taken {taken}, {:+.1} %",
             100.0 * off
         );
-        ensure!(off.abs() < 0.15, "{name}: {:+.1} %: {memory}", 100.0 * off);
+        ensure!(
+            OFF.contains(&off),
+            "{name}: {:+.1} %: {memory}",
+            100.0 * off
+        );
     }
     Ok(())
 }

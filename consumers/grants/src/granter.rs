@@ -15,7 +15,7 @@ use crate::{
     holders::Holders,
     limits::{GateRule, Limits},
     meaning::Meaning,
-    slots::Slots,
+    slots::{Slots, Wants},
     view::ProducerView,
 };
 
@@ -69,7 +69,7 @@ const OVERDUE: f64 = 3.0;
 /// groups of the oldest version first, so each is trained within `max_staleness` updates, or its
 /// producer was too late and the learner refuses it.
 ///
-/// Under [`GateRule::Exact`] batch b gets its own slots, from version b − k on.
+/// Under [`GateRule::Exact`] batch b gets its own slots, each from the version b − age of its place on.
 ///
 /// The granter does no IO and reads no clock. What it knows after a restart are the slots of the
 /// groups that were trained or rejected, the leases of the earlier process ([`Granter::restore`]),
@@ -81,6 +81,8 @@ pub struct Granter {
     limits: Limits,
     patience: Patience,
     slots: Slots,
+    /// Exact rule: ages of the groups of a batch by their places, the oldest first.
+    ages: Vec<u64>,
     /// Holder of each leased slot; empty for a group that is in the log and not read yet.
     leased: BTreeMap<SlotNumber, String>,
     holders: Holders,
@@ -124,6 +126,7 @@ impl Granter {
         Self {
             policy,
             lead,
+            ages: limits.ages(),
             limits,
             patience,
             slots: Slots::new(limits.groups_per_update, done),
@@ -430,16 +433,16 @@ impl Granter {
     pub fn ungranted(&self) -> u64 {
         match self.limits.rule {
             GateRule::Wait { max_staleness } => self.capacity(max_staleness),
-            GateRule::Exact { k } => self
+            GateRule::Exact { k, .. } => self
                 .open_batches(k)
-                .map(|(batch, wanted)| wanted.saturating_sub(self.slots.groups_of(batch)))
+                .map(|(batch, wants)| wants.groups.saturating_sub(self.slots.groups_of(batch)))
                 .sum(),
         }
     }
 
-    /// Returns the batches that may be sampled under the exact rule, each with the number of groups
-    /// it wants.
-    fn open_batches(&self, k: u64) -> impl Iterator<Item = (u64, u64)> + use<'_> {
+    /// Returns the batches that may be sampled under the exact rule, in part or whole, each with what it
+    /// wants. A refused group is replaced by one of the same age.
+    fn open_batches(&self, k: u64) -> impl Iterator<Item = (u64, Wants)> + use<'_> {
         let Progress {
             announced,
             next_update,
@@ -450,8 +453,11 @@ impl Granter {
         let batches = next_update.0..end.min(self.limits.updates);
         batches.map(|batch| {
             let refused = refused.get(&UpdateNumber(batch));
-            let wanted = self.limits.groups_per_update + refused.copied().unwrap_or(0);
-            (batch, wanted)
+            // The version of the place is announced.
+            let announced = |age: &u64| batch.saturating_sub(*age) <= announced.0;
+            let open = self.ages.partition_point(announced) as u64;
+            let groups = open + refused.copied().unwrap_or(0);
+            (batch, Wants { groups, open })
         })
     }
 
@@ -469,19 +475,19 @@ impl Granter {
                 batch: -1,
                 version: self.progress.announced,
             }),
-            GateRule::Exact { k } => self.next_of_batches(k),
+            GateRule::Exact { k, .. } => self.next_of_batches(k),
         }
     }
 
     fn next_of_batches(&mut self, k: u64) -> Option<Lease> {
-        let (batch, wanted) = self
+        let (batch, wants) = self
             .open_batches(k)
-            .find(|(batch, wanted)| self.slots.groups_of(*batch) < *wanted)?;
-        let slot = self.slots.take_of(batch, wanted)?;
+            .find(|(batch, wants)| self.slots.groups_of(*batch) < wants.groups)?;
+        let (slot, place) = self.slots.take_of(batch, wants)?;
         Some(Lease {
             slot,
             batch: batch as i64,
-            version: PolicyVersion(batch.saturating_sub(k)),
+            version: PolicyVersion(batch.saturating_sub(self.ages[place as usize])),
         })
     }
 }

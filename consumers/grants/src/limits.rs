@@ -1,4 +1,4 @@
-use vintage_settings::GateConfig;
+use vintage_settings::{Ages, GateConfig};
 
 /// Rule for how far producers may run ahead of the learner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -8,10 +8,13 @@ pub enum GateRule {
         /// Maximum staleness, in updates.
         max_staleness: u64,
     },
-    /// Batch b is sampled by version max(0, b − k), as in the paper.
+    /// Batch b is sampled by version max(0, b − k), as in the paper, or its groups by versions of
+    /// different ages.
     Exact {
-        /// Staleness of every batch, in updates.
+        /// Staleness of every batch, in updates, or of its oldest group.
         k: u64,
+        /// Ages of the groups of a batch.
+        ages: Ages,
     },
 }
 
@@ -20,7 +23,7 @@ impl GateRule {
     pub fn bound(self) -> u64 {
         match self {
             Self::Wait { max_staleness } => max_staleness,
-            Self::Exact { k } => k,
+            Self::Exact { k, .. } => k,
         }
     }
 }
@@ -28,7 +31,10 @@ impl GateRule {
 impl From<&GateConfig> for GateRule {
     fn from(config: &GateConfig) -> Self {
         match config.exact {
-            Some(k) => Self::Exact { k },
+            Some(k) => Self::Exact {
+                k,
+                ages: config.ages,
+            },
             None => Self::Wait {
                 max_staleness: config.max_staleness,
             },
@@ -77,6 +83,14 @@ pub enum BadLimits {
 }
 
 impl Limits {
+    /// Returns the ages of a batch's groups under the exact rule, the oldest first; none otherwise.
+    pub(crate) fn ages(&self) -> Vec<u64> {
+        match self.rule {
+            GateRule::Exact { k, ages } => ages.of_batch(k, self.groups_per_update),
+            GateRule::Wait { .. } => Vec::new(),
+        }
+    }
+
     /// Checks the limits against `publish_every`, the number of versions from one announcement to
     /// the next.
     ///
@@ -103,6 +117,8 @@ impl Limits {
 
 #[cfg(test)]
 mod tests {
+    use vintage_settings::Ages;
+
     use super::{BadLimits, GateRule, Limits};
 
     #[test]
@@ -118,7 +134,14 @@ mod tests {
         let starves = check(GateRule::Wait { max_staleness: 2 }, 4, 8).unwrap_err();
         assert!(starves.to_string().contains("to at least 3"));
         assert_eq!(
-            check(GateRule::Exact { k: 4 }, 2, 8),
+            check(
+                GateRule::Exact {
+                    k: 4,
+                    ages: Ages::Same
+                },
+                2,
+                8
+            ),
             Err(BadLimits::SkipsVersions { publish_every: 2 })
         );
         assert_eq!(check(GateRule::Wait { max_staleness: 3 }, 4, 8), Ok(()));

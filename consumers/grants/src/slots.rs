@@ -36,6 +36,15 @@ struct Fill {
     place: u64,
 }
 
+/// Slots that a batch wants for now.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wants {
+    /// Number of groups, those that it has included.
+    pub(crate) groups: u64,
+    /// Number of places, from the first, that may be sampled: their versions are announced.
+    pub(crate) open: u64,
+}
+
 impl Slots {
     /// Creates the slots of a run whose updates take `size` groups. The groups of the slots `done`
     /// are trained or rejected.
@@ -58,23 +67,25 @@ impl Slots {
         SlotNumber(slot)
     }
 
-    /// Takes a free slot for a batch that wants `wanted` groups, `None` if it has them.
-    pub(crate) fn take_of(&mut self, batch: u64, wanted: u64) -> Option<SlotNumber> {
+    /// Takes a free slot for a batch, `None` if it has what it wants. Returns the place in the batch too.
+    pub(crate) fn take_of(&mut self, batch: u64, wants: Wants) -> Option<(SlotNumber, u64)> {
         let fill = self.fill(batch);
-        if fill.groups >= wanted {
+        if fill.groups >= wants.groups || wants.open == 0 {
             return None;
         }
-        let mut place = fill.place;
-        let slot = loop {
-            let slot = slot_number(batch, self.size, place);
-            place += 1;
-            if self.free.remove(&slot) || self.taken.insert(slot.0) {
-                break slot;
+        let (mut place, mut skipped) = (fill.place, None);
+        let (slot, of_batch) = loop {
+            let (slot, of_batch) = (slot_number(batch, self.size, place), place % self.size);
+            if of_batch >= wants.open {
+                skipped = skipped.or(Some(place));
+            } else if self.free.remove(&slot) || self.taken.insert(slot.0) {
+                break (slot, of_batch);
             }
+            place += 1;
         };
         let fill = self.batches.entry(batch).or_insert(fill);
-        (fill.groups, fill.place) = (fill.groups + 1, place);
-        Some(slot)
+        (fill.groups, fill.place) = (fill.groups + 1, skipped.unwrap_or(place + 1));
+        Some((slot, of_batch))
     }
 
     /// Returns the number of slots taken of a batch whose groups are in the log or may come.

@@ -58,6 +58,11 @@ impl DeviceAdamW {
         Ok(AdamW::from_moments(self.steps, moments.map_err(failed)?))
     }
 
+    /// Returns the cosine of gradients with the first moment, as [`AdamW::cosine`] does on the host.
+    pub(crate) fn cosine(&self, grads: &DeviceGradients) -> Result<Option<f64>> {
+        Ok(grads.cosine(|name| Some(&self.moments.get(name)?[0]))?)
+    }
+
     /// Takes one step on the device, as [`AdamW::step`] does on the host. Returns the gradient
     /// norm; if it is not finite, nothing is changed.
     pub(crate) fn step(

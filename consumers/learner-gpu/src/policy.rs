@@ -183,6 +183,10 @@ impl Step for DevicePolicy {
         Ok(gradients)
     }
 
+    fn cosine(&self, gradients: &DeviceGradients) -> Result<Option<f64>> {
+        self.optimizer.cosine(gradients)
+    }
+
     fn step(&mut self, settings: &OptimizerSettings, gradients: &DeviceGradients) -> Result<f64> {
         Self::step(self, settings, gradients)
     }

@@ -29,6 +29,12 @@ impl AdamW {
         self.steps
     }
 
+    /// Returns the cosine of gradients with the first moment, the mean of those of earlier steps; `None` before the
+    /// first step, or if one of the two is zero.
+    pub fn cosine(&self, grads: &Gradients) -> Option<f64> {
+        grads.cosine(|name| Some(&*self.moments.get(name)?.first))
+    }
+
     /// Takes one step with decoupled weight decay (Loshchilov & Hutter, 2019, Algorithm 2).
     ///
     /// Gradients are first scaled by `min(1, grad_clip / (norm + 1e-6))`. Returns the gradient norm

@@ -56,6 +56,10 @@ pub trait Step {
         outcome: &mut UpdateStats,
     ) -> Result<Self::Gradients>;
 
+    /// Returns the cosine of the gradients with the mean of those before; `None` if there were none, or if one
+    /// of the two is zero.
+    fn cosine(&self, gradients: &Self::Gradients) -> Result<Option<f64>>;
+
     /// Takes one step of the optimizer, and returns the norm of the gradients. A norm that is not
     /// finite must change nothing.
     fn step(&mut self, settings: &OptimizerSettings, gradients: &Self::Gradients) -> Result<f64>;
@@ -76,6 +80,8 @@ pub struct UpdateStats {
     pub weights: Option<WeightStats>,
     /// Norm of the gradients before clipping.
     pub grad_norm: f64,
+    /// Cosine of the gradients with the mean of those before, which the optimizer's first moment is.
+    pub gradient_cosine: Option<f64>,
     /// Number of rows in the batch.
     pub rows: u64,
     /// Number of prompt and completion tokens.
@@ -138,6 +144,7 @@ fn pass<S: Step>(
     };
     finite("loss", outcome.loss)?;
     let settings = scaled(&plan.optimizer, outcome.stats.step_scale);
+    outcome.gradient_cosine = step.cosine(&gradients)?;
     let norm = step.step(&settings, &gradients)?;
     outcome.grad_norm = finite("gradient norm", norm)?;
     Ok(())

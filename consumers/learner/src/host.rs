@@ -129,6 +129,10 @@ impl Step for HostStep<'_> {
         Ok(gradients)
     }
 
+    fn cosine(&self, gradients: &Gradients) -> Result<Option<f64>> {
+        Ok(self.optimizer.cosine(gradients))
+    }
+
     fn step(&mut self, settings: &OptimizerSettings, gradients: &Gradients) -> Result<f64> {
         self.optimizer
             .step(settings, self.decoder.trainable_mut(), gradients)

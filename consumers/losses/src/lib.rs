@@ -18,7 +18,8 @@
 //!   around a proximal policy, `token.rs` and `sequence.rs` the others per token and per row.
 //! * `kl.rs` adds a penalty to any of them.
 //! * `advantage.rs` and `baseline.rs` make advantages of rewards.
-//! * `weights.rs` has statistics of the weights; `staleness.rs` splits [`Stats`] into strata.
+//! * `weights.rs` has statistics of the weights; `staleness.rs` splits [`Stats`] into strata; `drift.rs`
+//!   warns before a collapse.
 //!
 //! Symbols of the paper and their names in this crate:
 //!
@@ -53,6 +54,7 @@ mod accumulate;
 mod advantage;
 mod areal;
 mod baseline;
+mod drift;
 mod error;
 mod exact;
 mod fork;
@@ -76,6 +78,7 @@ mod weights;
 pub use accumulate::Weighed;
 pub use advantage::group_advantages;
 pub use baseline::Baseline;
+pub use drift::Drift;
 pub use error::Error;
 pub use kl::{KlPenalty, KlStats};
 pub use mask::{SecondMomentMask, mask_m2};

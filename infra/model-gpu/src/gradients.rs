@@ -3,7 +3,7 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Result, Tensor};
 use vintage_model::{Error, Gradients, ParamSpec};
 
-/// Number of values per piece of the norm's sum: 128 MB in f64.
+/// Number of values per piece of a's sum: 128 MB in f64.
 const PIECE: usize = 1 << 24;
 
 /// Gradients of all trained parameters, on the device, sorted by name.
@@ -31,21 +31,30 @@ impl DeviceGradients {
     /// The norm is not finite if any gradient is not. One number per tensor is copied from the
     /// device, all in one transfer.
     pub fn global_norm(&self) -> vintage_model::Result<f64> {
-        let squares = |tensor: &Tensor| -> Result<Tensor> {
-            let flat = tensor.flatten_all()?;
-            let pieces = (0..flat.elem_count()).step_by(PIECE).map(|start| {
-                let len = PIECE.min(flat.elem_count() - start);
-                let piece = flat.narrow(0, start, len)?.to_dtype(DType::F64)?;
-                piece.sqr()?.sum_all()
-            });
-            Tensor::stack(&pieces.collect::<Result<Vec<_>>>()?, 0)?.sum_all()
+        let squares = self.tensors.iter().map(|tensor| inner(tensor, tensor));
+        let squares = sum(squares).map_err(Error::tensor("global_norm"))?;
+        Ok(squares.sqrt())
+    }
+
+    /// Returns the cosine with a vector whose parts `other` gives by name, as
+    /// [`Gradients::cosine`] does on the host.
+    pub fn cosine<'a>(
+        &self,
+        other: impl Fn(&str) -> Option<&'a Tensor>,
+    ) -> vintage_model::Result<Option<f64>> {
+        let own = self.global_norm()?;
+        let names = self.specs.iter().map(ParamSpec::name);
+        let both = || {
+            let pairs = names.clone().zip(&self.tensors);
+            pairs.filter_map(|(name, tensor)| Some((tensor, other(name)?)))
         };
-        let all = || {
-            let sums = self.tensors.iter().map(squares);
-            Tensor::stack(&sums.collect::<Result<Vec<_>>>()?, 0)?.to_vec1::<f64>()
+        let sums = || {
+            let products = sum(both().map(|(own, other)| inner(own, other)))?;
+            Ok((products, sum(both().map(|(_, other)| inner(other, other)))?))
         };
-        let sums = all().map_err(Error::tensor("global_norm"))?;
-        Ok(sums.iter().sum::<f64>().sqrt())
+        let (products, squares) = sums().map_err(Error::tensor("cosine"))?;
+        let cosine = products / (own * squares.sqrt());
+        Ok(cosine.is_finite().then_some(cosine))
     }
 
     /// Copies gradients to `device`.
@@ -79,4 +88,24 @@ impl DeviceGradients {
         self.tensors[index] = (&self.tensors[index] + gradient)?;
         Ok(())
     }
+}
+
+/// Returns the sum of products of two tensors of one shape, in f64 and in a fixed order, on the device.
+fn inner(one: &Tensor, other: &Tensor) -> Result<Tensor> {
+    let (one, other) = (one.flatten_all()?, other.flatten_all()?);
+    let pieces = (0..one.elem_count()).step_by(PIECE).map(|start| {
+        let len = PIECE.min(one.elem_count() - start);
+        let piece = |of: &Tensor| of.narrow(0, start, len)?.to_dtype(DType::F64);
+        (piece(&one)? * piece(&other)?)?.sum_all()
+    });
+    Tensor::stack(&pieces.collect::<Result<Vec<_>>>()?, 0)?.sum_all()
+}
+
+/// Adds numbers that are on a device, in their order, after one transfer; 0 for none.
+fn sum(numbers: impl Iterator<Item = Result<Tensor>>) -> Result<f64> {
+    let numbers = numbers.collect::<Result<Vec<_>>>()?;
+    if numbers.is_empty() {
+        return Ok(0.0);
+    }
+    Ok(Tensor::stack(&numbers, 0)?.to_vec1::<f64>()?.iter().sum())
 }

@@ -73,6 +73,25 @@ impl Gradients {
         self.tensors.iter().map(squares).sum::<f64>().sqrt()
     }
 
+    /// Returns the cosine with a vector whose parts `other` gives by name, in f64 and in a fixed order. Parts that it
+    /// lacks count as zeros; `None` if one of the two is zero or not finite.
+    pub fn cosine<'a>(&self, other: impl Fn(&str) -> Option<&'a [f32]>) -> Option<f64> {
+        let mut totals = [0.0_f64; 3];
+        for (spec, tensor) in self.specs.iter().zip(&self.tensors) {
+            let own = storage::values(tensor).ok()?;
+            let sums = match other(spec.name()) {
+                Some(other) => crate::cpu::products(&own, other),
+                None => [0.0, crate::cpu::sum_of_squares(&own), 0.0],
+            };
+            for (total, sum) in totals.iter_mut().zip(sums) {
+                *total += sum;
+            }
+        }
+        let [inner, own, other] = totals;
+        let cosine = inner / (own.sqrt() * other.sqrt());
+        cosine.is_finite().then_some(cosine)
+    }
+
     pub(crate) fn tensor_mut(&mut self, index: usize) -> &mut Tensor {
         &mut self.tensors[index]
     }

@@ -1,8 +1,9 @@
 //! Outcome of a run, from the records of its updates and evaluations: last and best accuracy, area, collapse,
-//! masked share, second moments, effective share.
+//! masked share, second moments, effective share, cosine of gradients.
 
 use serde::Serialize;
 use vintage_control::{AlgorithmName, EvaluationResult, UpdateResult};
+use vintage_losses::Drift;
 
 /// Number of updates of a stretch.
 pub const STRETCH: usize = 25;
@@ -105,6 +106,8 @@ pub struct Stretch {
     pub entropy: f64,
     /// Global gradient norm before it is clipped.
     pub grad_norm: f64,
+    /// Cosine of an update's gradient with the mean of those before; `None` if no record has it.
+    pub gradient_cosine: Option<f64>,
 }
 
 /// Accuracy over the evaluations of a run.
@@ -130,6 +133,9 @@ pub struct Figures {
     /// First version after the best one at which the running mean of the sampled accuracy is under 0.7 of the
     /// best; `None` if it never is, or if the best is under 5 %.
     pub collapse: Option<u64>,
+    /// First update at which the policy had drifted far from what sampled its data, over [`Drift::WINDOW`] updates;
+    /// `None` if it never had.
+    pub drifted: Option<u64>,
     /// Share of all tokens that the loss masked or clipped.
     pub masked_share: f64,
     /// Second moment of the log-ratio over the tokens that the rule bounds, before masking.
@@ -146,6 +152,8 @@ pub struct Figures {
     pub grad_norm: f64,
     /// Largest mean of 25 adjacent updates of the gradient norm.
     pub grad_norm_peak: f64,
+    /// Cosine of an update's gradient with the mean of those before; `None` if no record has it.
+    pub gradient_cosine: Option<f64>,
     /// Share of updates that changed nothing, because all groups had equal rewards.
     pub idle_share: f64,
 }
@@ -240,6 +248,7 @@ impl Stretch {
             effective_rows: effective_rows(results),
             entropy: of(|one| one.entropy),
             grad_norm: of(|one| one.grad_norm),
+            gradient_cosine: gradient_cosine(results),
         })
     }
 }
@@ -264,6 +273,7 @@ impl Figures {
             sampled: Reached::of(evaluations, |one| one.sampled)?,
             greedy: Reached::of(evaluations, |one| one.greedy)?,
             collapse: collapse(evaluations, |one| one.sampled),
+            drifted: drifted(results),
             masked_share: masked_share(results),
             m2_bounded: of(|one| one.m2_before),
             m2_other: (!others.is_empty()).then(|| mean(others.iter().copied())),
@@ -272,9 +282,17 @@ impl Figures {
             entropy: mean(recent.iter().map(|one| one.entropy)),
             grad_norm: of(|one| one.grad_norm),
             grad_norm_peak: peak(|one| one.grad_norm),
+            gradient_cosine: gradient_cosine(results),
             idle_share: idle as f64 / count as f64,
         })
     }
+}
+
+/// Returns the first update at which a run had drifted far.
+fn drifted(results: &[UpdateResult]) -> Option<u64> {
+    let mut drift = Drift::default();
+    let far = results.iter().find(|one| drift.take(one.kl).is_some());
+    Some(far?.update().0)
 }
 
 /// Returns the second moment over the tokens outside the trust-region set, before masking.
@@ -289,6 +307,11 @@ fn m2_other(result: &UpdateResult) -> Option<f64> {
 /// Returns the mean effective share of rows, as far as it is recorded.
 fn effective_rows(results: &[UpdateResult]) -> Option<f64> {
     known_mean(results.iter().map(|one| one.effective_rows))
+}
+
+/// Returns the mean cosine of a gradient with those before, as far as it is recorded.
+fn gradient_cosine(results: &[UpdateResult]) -> Option<f64> {
+    known_mean(results.iter().map(|one| one.gradient_cosine))
 }
 
 fn masked_share(results: &[UpdateResult]) -> f64 {

@@ -33,6 +33,7 @@ pub(crate) fn result(version: u64) -> UpdateResult {
         cut_rows: None,
         reused_groups: 0,
         kl_reference: None,
+        gradient_cosine: None,
         effective_rows: None,
         effective_tokens: None,
         concentrability: None,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use vintage_settings::RunConfig;
 
 use vintage_control::{AlgorithmName, UpdateNumber, UpdateResult};
+use vintage_losses::Drift;
 use vintage_rollout::ProducerEvent;
 
 /// Reason for which an update changed no weights.
@@ -87,6 +88,9 @@ pub(crate) struct Health {
     /// Number of updates beyond the limits; `worst` is the one with the largest second moment.
     beyond: u64,
     worst: Option<Beyond>,
+    drift: Drift,
+    /// True while the policy is far over the window, which is told once.
+    is_far: bool,
     cut: Cut,
 }
 
@@ -142,6 +146,8 @@ impl Health {
             idle: BTreeMap::new(),
             beyond: 0,
             worst: None,
+            drift: Drift::default(),
+            is_far: false,
             cut: Cut::default(),
         }
     }
@@ -155,7 +161,24 @@ impl Health {
         if let Some(cut) = result.cut_rows {
             self.cut.take(result.rows, cut, result.reward);
         }
-        self.beyond(result).or_else(|| self.too_short())
+        let far = self.far(result);
+        let beyond = self.beyond(result);
+        far.or(beyond).or_else(|| self.too_short())
+    }
+
+    /// Warns once the policy is far from what sampled over many updates, which comes before a collapse.
+    fn far(&mut self, result: &UpdateResult) -> Option<String> {
+        let mean = self.drift.take(result.kl);
+        let was_far = std::mem::replace(&mut self.is_far, mean.is_some());
+        let mean = mean.filter(|_| !was_far)?;
+        Some(format!(
+            "update {}: over the last {} updates the policy was {mean:.2} nats a token from the one that sampled; \
+             runs beyond {} lost what they had learned, or learned nothing: {}, or set algorithm = \"m2po_restoring\"",
+            result.update(),
+            Drift::WINDOW,
+            Drift::FAR,
+            self.remedy()
+        ))
     }
 
     /// Counts a group that a producer published, in a process without a learner; returns a warning
@@ -322,6 +345,26 @@ mod tests {
         );
         let summary = health.summary();
         assert!(summary[0].starts_with("8 of 9 updates left"), "{summary:?}");
+    }
+
+    #[test]
+    fn a_policy_that_is_far_for_many_updates_is_told_once_each_time() {
+        let mut health = health(&["learner.optimizer.lr=1e-4"]);
+        let mut said = Vec::new();
+        for version in 0..160 {
+            // Far from update 20 to 79, and from 120 on.
+            let is_far = (20..80).contains(&version) || version >= 120;
+            let kl = if is_far { 1.0 } else { 0.0 };
+            let warned = health.updated(&UpdateResult {
+                kl,
+                ..result(version)
+            });
+            said.extend(warned.filter(|said| said.contains("over the last 25 updates")));
+        }
+        assert_eq!(said.len(), 2, "{said:#?}");
+        let first = "update 37: over the last 25 updates the policy was 0.72 nats a token from";
+        assert!(said[0].starts_with(first), "{}", said[0]);
+        assert!(said[0].contains("m2po_restoring"), "{}", said[0]);
     }
 
     #[test]

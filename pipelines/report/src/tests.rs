@@ -51,6 +51,7 @@ fn result(version: u64) -> UpdateResult {
         cut_rows: None,
         reused_groups: 0,
         kl_reference: None,
+        gradient_cosine: None,
         effective_rows: None,
         effective_tokens: None,
         concentrability: None,

@@ -52,7 +52,7 @@ fn examine<T: Serialize + DeserializeOwned + PartialEq + Debug>(file: &str) {
 
 #[test]
 fn every_record_is_what_its_golden_file_and_the_readme_say() {
-    let records: [(&str, Examine); 46] = [
+    let records: [(&str, Examine); 47] = [
         ("archive_footer.json", examine::<ArchiveFooter>),
         ("checkpoint_manifest.json", examine::<CheckpointManifest>),
         ("deviation.json", examine::<Deviation>),
@@ -96,6 +96,10 @@ fn every_record_is_what_its_golden_file_and_the_readme_say() {
         (
             "optional_policy_announcement.json",
             examine::<PolicyAnnouncement>,
+        ),
+        (
+            "optional_cosine_update_result.json",
+            examine::<UpdateResult>,
         ),
         (
             "optional_counts_update_result.json",

@@ -1,6 +1,7 @@
 //! Checks of the ranges of settings, and of settings that contradict one another.
 
 use crate::{
+    gate::Ages,
     problems::{Problems, Violation},
     run::RunConfig,
 };
@@ -48,6 +49,11 @@ impl RunConfig {
                     ),
                 );
             }
+            problems.require(
+                self.gate.ages == Ages::Same,
+                "gate.ages",
+                "needs gate.exact, the largest of the ages",
+            );
             return;
         };
         problems.require(

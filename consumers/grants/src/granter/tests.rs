@@ -9,6 +9,7 @@ use vintage_control::{
     CONTROL_FORMAT, GrantNumber, Grants, Heartbeat, Lease, NumberSet, PolicyVersion,
     ProducerWindow, Sha256, SlotNumber, UpdateNumber,
 };
+use vintage_settings::Ages;
 
 use self::world::{World, WorldSettings};
 use super::{Granter, Patience, Progress};
@@ -245,7 +246,13 @@ fn a_fast_producer_gets_more_and_a_slow_one_is_not_starved() {
 
 #[test]
 fn a_batch_gets_its_own_slots_and_others_for_what_was_refused() {
-    let mut granter = granter(GateRule::Exact { k: 1 }, 2);
+    let mut granter = granter(
+        GateRule::Exact {
+            k: 1,
+            ages: Ages::Same,
+        },
+        2,
+    );
     granter.hear(Tick(0), &heartbeat("a", 0, 3));
     granter.hear(Tick(0), &heartbeat("b", 0, 3));
     granter.advance(Tick(0), at(0, 0));
@@ -284,6 +291,44 @@ fn a_batch_gets_its_own_slots_and_others_for_what_was_refused() {
     assert!(
         leases.contains(&of(4, 2, 1)) && leases.contains(&of(5, 2, 1)),
         "{leases:?}"
+    );
+}
+
+#[test]
+fn a_batch_of_several_ages_is_granted_as_its_versions_are_announced() {
+    let rule = GateRule::Exact {
+        k: 4,
+        ages: Ages::Uniform,
+    };
+    let mut granter = granter(rule, 2);
+    let mut granted = |at_version: u64| {
+        let now = Tick(at_version);
+        granter.hear(now, &heartbeat("a", at_version, 20));
+        granter.advance(now, at(at_version, 0));
+        let records = granter.grant(now).into_iter();
+        let mut leases: Vec<_> = records.flat_map(|of| of.leases).collect();
+        leases.sort();
+        let of = |lease: Lease| (lease.slot.0, lease.batch, lease.version.0);
+        leases.into_iter().map(of).collect::<Vec<_>>()
+    };
+    // Ages 3 and 1: version 0 samples batches 0 and 1 as a whole, and the older halves of 2 and 3.
+    let first = [
+        (0, 0, 0),
+        (1, 0, 0),
+        (2, 1, 0),
+        (3, 1, 0),
+        (4, 2, 0),
+        (6, 3, 0),
+    ];
+    assert_eq!(granted(0), first);
+    let second = granted(1);
+    assert!(
+        second.contains(&(5, 2, 1)) && second.contains(&(8, 4, 1)),
+        "{second:?}"
+    );
+    assert!(
+        !second.iter().any(|of| of.0 == 7),
+        "its version is 2: {second:?}"
     );
 }
 
@@ -453,14 +498,13 @@ proptest! {
         seed: u64,
         groups_per_update in 1_u64..9,
         bound in 0_u64..6,
-        exact: bool,
+        exact in prop::option::of(prop::sample::select(Ages::ALL.to_vec())),
         producers in 1_usize..7,
         trouble in 0_u64..20,
     ) {
-        let rule = if exact {
-            GateRule::Exact { k: bound }
-        } else {
-            GateRule::Wait { max_staleness: bound }
+        let rule = match exact {
+            Some(ages) => GateRule::Exact { k: bound, ages },
+            None => GateRule::Wait { max_staleness: bound },
         };
         World::new(WorldSettings { seed, rule, groups_per_update, producers, trouble }).run();
     }

@@ -55,6 +55,11 @@ fn a_device_trains_as_the_kernels_do() {
                 (true, 0) => 1e-2,
                 (true, _) => 0.1,
             };
+            let cosines = (found.gradient_cosine, expected.gradient_cosine);
+            match cosines {
+                (Some(a), Some(b)) => assert!((a - b).abs() <= bound, "{place}: cosine {a} {b}"),
+                none => assert_eq!((step, none), (0, (None, None)), "{place}"),
+            }
             for (what, a, b) in [
                 ("loss", found.loss, expected.loss),
                 ("norm", found.grad_norm, expected.grad_norm),

@@ -93,6 +93,25 @@ fn two_steps_follow_the_definition() {
 }
 
 #[test]
+fn the_cosine_is_with_what_earlier_steps_saw() {
+    let (mut decoder, mut gradients) = policy();
+    let mut optimizer = AdamW::default();
+    assert_eq!(optimizer.cosine(&gradients), None);
+    let taken = optimizer.step(&settings(), decoder.params_mut(), &gradients);
+    taken.unwrap();
+    let near = |found: Option<f64>, expected: f64| {
+        let found = found.unwrap();
+        assert!((found - expected).abs() < 1e-6, "{found} {expected}");
+    };
+    near(optimizer.cosine(&gradients), 1.0);
+    let turned = gradients.update(|_, values| values.iter_mut().for_each(|value| *value *= -3.0));
+    turned.unwrap();
+    near(optimizer.cosine(&gradients), -1.0);
+    let zero = Gradients::zeros_like(decoder.params()).unwrap();
+    assert_eq!(optimizer.cosine(&zero), None);
+}
+
+#[test]
 fn saved_moments_go_on_bit_for_bit() {
     let (mut decoder, gradients) = policy();
     let mut optimizer = AdamW::default();

@@ -13,4 +13,4 @@ pub(crate) use self::multiversion::{Isa, isa, multiversion};
 pub(crate) use self::parallel::{ROWS, each, is_worth_it, map_blocks, rows_in_parallel};
 pub(crate) use self::pieces::{Blocks, each_piece};
 pub(crate) use self::skinny::dots;
-pub(crate) use self::vector::sum_of_squares;
+pub(crate) use self::vector::{products, sum_of_squares};

@@ -129,6 +129,31 @@ multiversion! {
     }
 }
 
+multiversion! {
+    /// Returns Σ xᵢyᵢ, Σ xᵢ² and Σ yᵢ², summed in f64 in one order, over the shorter of the two.
+    pub(crate) fn products(x: &[f32], y: &[f32]) -> [f64; 3] {
+        let len = x.len().min(y.len());
+        let ((x, x_rest), (y, y_rest)) = (x[..len].as_chunks::<LANES>(), y[..len].as_chunks::<LANES>());
+        let mut sums = [[0.0_f64; LANES]; 3];
+        for (x, y) in x.iter().zip(y) {
+            for l in 0..LANES {
+                let (x, y) = (f64::from(x[l]), f64::from(y[l]));
+                sums[0][l] += x * y;
+                sums[1][l] += x * x;
+                sums[2][l] += y * y;
+            }
+        }
+        let mut totals = sums.map(|lanes| lanes.iter().sum::<f64>());
+        for (&x, &y) in x_rest.iter().zip(y_rest) {
+            let (x, y) = (f64::from(x), f64::from(y));
+            totals[0] += x * y;
+            totals[1] += x * x;
+            totals[2] += y * y;
+        }
+        totals
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,5 +179,7 @@ mod tests {
         let values: Vec<f32> = (1..=37_u8).map(f32::from).collect();
         assert_eq!(dot(&values, &values), 17_575.0);
         assert_eq!(sum_of_squares(&values), 17_575.0);
+        let ones = [1.0; 37];
+        assert_eq!(products(&values, &ones), [703.0, 17_575.0, 37.0]);
     }
 }

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use vintage_control::AlgorithmName;
 
+use super::ages::Staleness;
 use crate::{
     course,
     error::{Result, require},
@@ -17,8 +18,8 @@ const MOST_ARMS: f64 = 10_000.0;
 pub struct Grid {
     /// Losses, the one that others are compared with first.
     pub losses: Vec<Loss>,
-    /// Values of staleness, in updates.
-    pub staleness: Vec<u64>,
+    /// Values of staleness.
+    pub staleness: Vec<Staleness>,
     /// First seed.
     pub first_seed: u64,
     /// Number of seeds.
@@ -44,8 +45,8 @@ pub struct Arm {
     pub loss: AlgorithmName,
     /// Learning rate.
     pub lr: f64,
-    /// Staleness of every batch, in updates.
-    pub staleness: u64,
+    /// Staleness of every batch.
+    pub staleness: Staleness,
     /// Seed of everything that is drawn.
     pub seed: u64,
 }
@@ -67,7 +68,7 @@ impl Grid {
         require(all <= MOST_ARMS, "number of runs", all, "at most 10000")?;
         for (at, value) in self.staleness.iter().enumerate() {
             let again = self.staleness[..at].contains(value);
-            require(!again, "staleness", *value as f64, "listed once")?;
+            require(!again, "staleness", value.oldest as f64, "listed once")?;
         }
         for (at, loss) in self.losses.iter().enumerate() {
             let again = self.losses[..at].iter().any(|one| one.name == loss.name);
@@ -88,7 +89,7 @@ impl Grid {
     pub fn arms(&self) -> Vec<Arm> {
         let seeds = (0..self.seeds).map(|seed| self.first_seed.saturating_add(seed));
         let of_seed = |seed| {
-            let of_staleness = move |staleness: &u64| {
+            let of_staleness = move |staleness: &Staleness| {
                 let staleness = *staleness;
                 let arm = move |loss: &Loss| Arm {
                     loss: loss.name,

@@ -5,6 +5,7 @@ use vintage_control::AlgorithmName;
 
 use super::{
     Trial,
+    ages::Staleness,
     grid::{Arm, Grid},
 };
 use crate::{
@@ -33,8 +34,8 @@ pub struct Report {
 pub struct Cell {
     /// Name of the loss.
     pub loss: &'static str,
-    /// Staleness, in updates.
-    pub staleness: u64,
+    /// Staleness.
+    pub staleness: Staleness,
     /// Seeds whose run finished.
     pub seeds: Vec<u64>,
     /// Number of runs that did not finish, failed ones included.
@@ -73,8 +74,14 @@ pub struct Means {
     pub grad_norm: f64,
     /// Largest mean of 25 updates of the gradient norm.
     pub grad_norm_peak: f64,
+    /// Cosine of an update's gradient with the mean of those before; `None` if no record has it.
+    pub gradient_cosine: Option<f64>,
     /// Share of updates that changed nothing.
     pub idle_share: f64,
+    /// Number of runs that drifted far from what sampled their data.
+    pub drifted: u64,
+    /// First update at which one of them had.
+    pub first_drift: Option<u64>,
     /// Number of runs that collapsed.
     pub collapsed: u64,
     /// First version at which one of them had.
@@ -84,8 +91,8 @@ pub struct Means {
 /// Difference of two losses in the sampled accuracy of the last evaluations, over the seeds that both have.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Contrast {
-    /// Staleness, in updates.
-    pub staleness: u64,
+    /// Staleness.
+    pub staleness: Staleness,
     /// First loss of the grid.
     pub loss: &'static str,
     /// Loss whose accuracy is subtracted.
@@ -119,13 +126,13 @@ impl Report {
     }
 
     /// Returns the numbers of a loss at a staleness.
-    pub fn cell(&self, loss: AlgorithmName, staleness: u64) -> Option<&Cell> {
+    pub fn cell(&self, loss: AlgorithmName, staleness: Staleness) -> Option<&Cell> {
         let mut cells = self.cells.iter();
         cells.find(|cell| cell.loss == loss.as_str() && cell.staleness == staleness)
     }
 
     /// Returns the finished runs of a loss at a staleness, in the order of their seeds.
-    pub fn finished_runs(&self, loss: AlgorithmName, staleness: u64) -> Vec<&Trial> {
+    pub fn finished_runs(&self, loss: AlgorithmName, staleness: Staleness) -> Vec<&Trial> {
         of(&self.trials, loss, staleness)
             .map(|(trial, _)| trial)
             .collect()
@@ -136,7 +143,7 @@ impl Report {
 fn of(
     trials: &[Trial],
     loss: AlgorithmName,
-    staleness: u64,
+    staleness: Staleness,
 ) -> impl Iterator<Item = Finished<'_, Arm>> {
     finished(trials, move |arm| {
         arm.loss == loss && arm.staleness == staleness
@@ -144,7 +151,11 @@ fn of(
 }
 
 /// Returns the differences of the last sampled accuracy of two cells, over the seeds that both have.
-fn paired(trials: &[Trial], one: (AlgorithmName, u64), other: (AlgorithmName, u64)) -> Vec<f64> {
+fn paired(
+    trials: &[Trial],
+    one: (AlgorithmName, Staleness),
+    other: (AlgorithmName, Staleness),
+) -> Vec<f64> {
     let [one, other] = [one, other].map(|(loss, staleness)| of(trials, loss, staleness));
     course::paired(one, other, |figures| figures.sampled.last)
 }
@@ -153,7 +164,7 @@ fn contrast(
     trials: &[Trial],
     loss: AlgorithmName,
     from: AlgorithmName,
-    staleness: u64,
+    staleness: Staleness,
 ) -> Option<Contrast> {
     let differences = paired(trials, (loss, staleness), (from, staleness));
     Some(Contrast {
@@ -165,7 +176,7 @@ fn contrast(
     })
 }
 
-fn cell(trials: &[Trial], loss: AlgorithmName, staleness: u64) -> Cell {
+fn cell(trials: &[Trial], loss: AlgorithmName, staleness: Staleness) -> Cell {
     let here = |trial: &&Trial| trial.arm.loss == loss && trial.arm.staleness == staleness;
     let all = trials.iter().filter(here).count();
     let (runs, figures): (Vec<_>, Vec<_>) = of(trials, loss, staleness).unzip();
@@ -181,7 +192,7 @@ fn cell(trials: &[Trial], loss: AlgorithmName, staleness: u64) -> Cell {
 fn means(
     trials: &[Trial],
     loss: AlgorithmName,
-    staleness: u64,
+    staleness: Staleness,
     figures: &[&Figures],
 ) -> Option<Means> {
     let spread = |number: fn(&Figures) -> f64| {
@@ -189,7 +200,10 @@ fn means(
         Spread::of(&numbers)
     };
     let mean = |number: fn(&Figures) -> f64| course::mean(figures.iter().map(|one| number(one)));
-    let fresh = (staleness > 0).then(|| paired(trials, (loss, staleness), (loss, 0)));
+    let on_fresh = Staleness::same(0);
+    let fresh =
+        (staleness != on_fresh).then(|| paired(trials, (loss, staleness), (loss, on_fresh)));
+    let drifts = || figures.iter().filter_map(|one| one.drifted);
     let collapses = || figures.iter().filter_map(|one| one.collapse);
     Some(Means {
         sampled_last: spread(|one| one.sampled.last)?,
@@ -205,7 +219,10 @@ fn means(
         entropy: mean(|one| one.entropy),
         grad_norm: mean(|one| one.grad_norm),
         grad_norm_peak: mean(|one| one.grad_norm_peak),
+        gradient_cosine: course::known_mean(figures.iter().map(|one| one.gradient_cosine)),
         idle_share: mean(|one| one.idle_share),
+        drifted: drifts().count() as u64,
+        first_drift: drifts().min(),
         collapsed: collapses().count() as u64,
         first_collapse: collapses().min(),
     })

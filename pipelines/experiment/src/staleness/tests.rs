@@ -1,7 +1,7 @@
 use serde_json::json;
 use vintage_control::{AlgorithmName, EvaluationResult, UpdateResult};
 
-use super::{Arm, Grid, Loss, Report, Trial};
+use super::{Arm, Grid, Loss, Report, Staleness, Trial};
 use crate::course::State;
 
 const LOSSES: [AlgorithmName; 2] = [AlgorithmName::M2po, AlgorithmName::Grpo];
@@ -9,7 +9,7 @@ const LOSSES: [AlgorithmName; 2] = [AlgorithmName::M2po, AlgorithmName::Grpo];
 fn grid(seeds: u64) -> Grid {
     Grid {
         losses: LOSSES.map(|name| Loss { name, lr: 1e-4 }).to_vec(),
-        staleness: vec![0, 4],
+        staleness: [0, 4].map(Staleness::same).to_vec(),
         first_seed: 7,
         seeds,
         updates: 100,
@@ -20,7 +20,7 @@ fn arm(loss: AlgorithmName, staleness: u64, seed: u64) -> Arm {
     Arm {
         loss,
         lr: 1e-4,
-        staleness,
+        staleness: Staleness::same(staleness),
         seed,
     }
 }
@@ -80,7 +80,7 @@ fn a_grid_without_runs_or_with_a_run_twice_is_refused() {
         grid.check().expect_err("refused").to_string()
     };
     assert!(refused(|grid| grid.losses.clear()).contains("losses"));
-    assert!(refused(|grid| grid.staleness.push(4)).contains("`staleness` is 4"));
+    assert!(refused(|grid| grid.staleness.push(Staleness::same(4))).contains("`staleness` is 4"));
     assert!(refused(|grid| grid.losses.push(grid.losses[0])).contains("place of a loss"));
     assert!(refused(|grid| grid.losses[1].lr = 0.0).contains("`lr` is 0"));
     assert!(refused(|grid| grid.seeds = 0).contains("`seeds` is 0"));
@@ -179,7 +179,7 @@ fn means_are_of_finished_runs_and_differences_of_equal_seeds() {
         (6, 1, 1)
     );
 
-    let stale = report.cell(m2po, 4).expect("a cell");
+    let stale = report.cell(m2po, Staleness::same(4)).expect("a cell");
     let means = stale.means.as_ref().expect("two runs");
     assert!((means.sampled_last.mean - 0.5).abs() < 1e-12);
     // Two seeds: the ends of a bootstrap are the values themselves.
@@ -190,12 +190,15 @@ fn means_are_of_finished_runs_and_differences_of_equal_seeds() {
     let (low, high) = fresh.interval.expect("two seeds");
     assert!((fresh.mean + 0.2).abs() < 1e-12 && high - low < 1e-12);
 
-    let alone = report.cell(grpo, 4).expect("a cell");
+    let alone = report.cell(grpo, Staleness::same(4)).expect("a cell");
     assert_eq!((alone.seeds.as_slice(), alone.missing), (&[7][..], 1));
     let interval = alone.means.as_ref().expect("one run").sampled_last.interval;
     assert_eq!(interval, None);
     let contrast = &report.contrasts[1];
-    assert_eq!((contrast.staleness, contrast.seeds), (4, 1));
+    assert_eq!(
+        (contrast.staleness, contrast.seeds),
+        (Staleness::same(4), 1)
+    );
     assert!((contrast.difference.mean - 0.1).abs() < 1e-12);
 
     let text = report.text();
@@ -214,4 +217,24 @@ fn one_seed_is_told_to_have_no_interval() {
         text.contains("a difference may be chance") && !text.contains('['),
         "{text}"
     );
+}
+
+#[test]
+fn a_mix_of_ages_is_named_by_its_kind_and_its_oldest() {
+    for (text, json) in [
+        ("64", "64"),
+        ("uniform-64", "\"uniform-64\""),
+        ("tail-256", "\"tail-256\""),
+    ] {
+        let staleness: Staleness = text.parse().expect(text);
+        assert_eq!(staleness.to_string(), text);
+        assert_eq!(serde_json::to_string(&staleness).expect("JSON"), json);
+    }
+    for text in ["", "same-64", "tail", "tail-", "uniform-x", "-64"] {
+        let refused = text.parse::<Staleness>().expect_err(text);
+        assert!(
+            refused.contains("uniform-64 or tail-64"),
+            "{text}: {refused}"
+        );
+    }
 }

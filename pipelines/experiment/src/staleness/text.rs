@@ -43,7 +43,7 @@ impl Report {
     }
 
     /// Column heads of the table.
-    pub const HEAD: [&str; 14] = [
+    pub const HEAD: [&str; 16] = [
         "staleness",
         "loss",
         "seeds",
@@ -56,7 +56,9 @@ impl Report {
         "M2 bounded",
         "M2 other",
         "effective",
+        "cosine",
         "entropy",
+        "far",
         "collapsed",
     ];
 
@@ -69,6 +71,11 @@ impl Report {
     pub fn missing(&self) -> Vec<String> {
         missing(&self.trials, |_| self.grid.updates)
     }
+}
+
+/// Formats a number of runs and the first update or version of them.
+fn first(runs: u64, at: Option<u64>) -> String {
+    at.map_or_else(|| "0".to_owned(), |at| format!("{runs}, first at {at}"))
 }
 
 impl Cell {
@@ -89,11 +96,12 @@ impl Cell {
             small(means.m2_bounded),
             means.m2_other.map_or_else(String::new, small),
             means.effective_rows.map_or_else(String::new, share),
+            means
+                .gradient_cosine
+                .map_or_else(String::new, |cosine| format!("{cosine:.2}")),
             format!("{:.3}", means.entropy),
-            match means.first_collapse {
-                None => "0".to_owned(),
-                Some(version) => format!("{}, first at {version}", means.collapsed),
-            },
+            first(means.drifted, means.first_drift),
+            first(means.collapsed, means.first_collapse),
         ]);
         row
     }

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 use vintage_control::{NumberSet, ProducerWindow, SlotNumber};
+use vintage_settings::Ages;
 
 use super::{at, granter, heartbeat};
 use crate::{
@@ -77,9 +78,13 @@ proptest! {
     /// records of one that looks at what may have changed.
     #[test]
     fn what_is_not_looked_at_would_have_changed_nothing(
-        steps in prop::collection::vec(step(), 1..120), exact: bool, size in 1_u64..4,
+        steps in prop::collection::vec(step(), 1..120),
+        exact in prop::option::of(prop::sample::select(Ages::ALL.to_vec())), size in 1_u64..4,
     ) {
-        let rule = if exact { GateRule::Exact { k: 2 } } else { GateRule::Wait { max_staleness: 2 } };
+        let rule = match exact {
+            Some(ages) => GateRule::Exact { k: 2, ages },
+            None => GateRule::Wait { max_staleness: 2 },
+        };
         let (mut indexed, mut thorough) = (granter(rule, size), granter(rule, size));
         let (mut now, mut version) = (0, 0);
         for (number, step) in steps.iter().enumerate() {

@@ -245,7 +245,13 @@ impl World {
                 );
                 let bound = match self.settings.rule {
                     GateRule::Wait { max_staleness } => max_staleness,
-                    GateRule::Exact { k } => k,
+                    GateRule::Exact { k, ages } => {
+                        let size = self.settings.groups_per_update;
+                        let place = group.lease.slot.0 % (1 << 40) % size;
+                        let age = ages.of_batch(k, size)[place as usize];
+                        assert_eq!(group.version, self.version.saturating_sub(age), "{group:?}");
+                        k
+                    }
                 };
                 assert!(
                     self.version - group.version <= bound,
@@ -284,7 +290,7 @@ impl World {
         let (GateRule::Wait {
             max_staleness: bound,
         }
-        | GateRule::Exact { k: bound }) = self.settings.rule;
+        | GateRule::Exact { k: bound, .. }) = self.settings.rule;
         let waiting = self.waiting.len() as u64;
         let under_way = self.granter.outstanding() + waiting;
         let most = (bound + 1) * self.settings.groups_per_update;

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 use vintage_control::AlgorithmName;
-use vintage_experiment::staleness::{Arm, Grid, Loss};
+use vintage_experiment::staleness::{Arm, Grid, Loss, Staleness};
+use vintage_settings::Ages;
 
 use super::runs::{RunsArgs, Taken};
 use crate::args::loss::loss;
@@ -16,7 +17,7 @@ const STALENESS: &str = "\
 Examples:
   vintage experiment staleness --quick                    at most five minutes on two idle cores
   vintage experiment staleness --dry-run                  which runs, and what they will take
-  vintage experiment staleness --out runs/old --losses m2po,grpo,oapl --staleness 0,64,256 --seeds 5
+  vintage experiment staleness --out runs/old --losses m2po,grpo,oapl --staleness 0,64,tail-256 --seeds 5
   vintage experiment staleness --quick --lr 1e-4,none=3e-5
   vintage experiment staleness --quick --task evens_first --set m2po.threshold=0.1 --output json
 
@@ -37,10 +38,11 @@ pub(crate) struct GridArgs {
     /// Losses, as the setting `algorithm` names them; the first is what others are compared with.
     #[arg(long, value_name = "LOSS,…", value_delimiter = ',', value_parser = loss, default_value = "m2po,grpo,none")]
     losses: Vec<AlgorithmName>,
-    /// Values of staleness: every batch was sampled so many updates before (setting `gate.exact`).
-    /// [default: 0,32,128,256,512, or 0,64 with --quick]
+    /// Values of staleness: every batch was sampled so many updates before (setting `gate.exact`). uniform-K and tail-K
+    /// are batches of mixed ages up to K (`gate.ages`). [default: 0,32,128,256,512,uniform-256,tail-256, or 0,64 with
+    /// --quick]
     #[arg(long, value_name = "K,…", value_delimiter = ',')]
-    staleness: Vec<u64>,
+    staleness: Vec<Staleness>,
     /// Number of updates of a run. [default: 1000, or 400 with --quick]
     #[arg(long, value_name = "N")]
     updates: Option<u64>,
@@ -75,9 +77,10 @@ fn rate(text: &str) -> Result<Rate, String> {
 
 impl GridArgs {
     /// Settings that the experiment gives its runs itself, and how or why.
-    pub(crate) const TAKEN: [Taken; 6] = [
+    pub(crate) const TAKEN: [Taken; 7] = [
         ("algorithm", "by --losses"),
         ("gate.exact", "by --staleness"),
+        ("gate.ages", "by --staleness"),
         ("learner.steps", "by --updates"),
         ("learner.optimizer.lr", "by --lr"),
         (
@@ -108,15 +111,31 @@ impl GridArgs {
             name: *name,
             lr: rate_of(*name),
         };
-        let usual: &[u64] = if self.quick {
-            &[0, 64]
-        } else {
-            &[0, 32, 128, 256, 512]
+        let usual = || {
+            let same: &[u64] = if self.quick {
+                &[0, 64]
+            } else {
+                &[0, 32, 128, 256, 512]
+            };
+            let mixed: &[Ages] = if self.quick {
+                &[]
+            } else {
+                &[Ages::Uniform, Ages::Tail]
+            };
+            let mixed = mixed.iter().map(|ages| Staleness {
+                oldest: 256,
+                ages: *ages,
+            });
+            same.iter()
+                .copied()
+                .map(Staleness::same)
+                .chain(mixed)
+                .collect()
         };
         Grid {
             losses: self.losses.iter().map(loss).collect(),
             staleness: if self.staleness.is_empty() {
-                usual.to_vec()
+                usual()
             } else {
                 self.staleness.clone()
             },
@@ -137,14 +156,18 @@ impl GridArgs {
     pub(crate) fn settings(&self, arm: &Arm, updates: u64) -> Vec<String> {
         let own = [
             format!("algorithm={}", arm.loss.as_str()),
-            format!("gate.exact={}", arm.staleness),
+            format!("gate.exact={}", arm.staleness.oldest),
+            format!("gate.ages={}", arm.staleness.ages.as_str()),
             format!("seed={}", arm.seed),
             format!("prompts.task={}", self.runs.task.as_str()),
             format!("learner.steps={updates}"),
             format!("learner.optimizer.lr={:e}", arm.lr),
             // Exact staleness needs every version, and as many of them as a batch is old.
             "learner.publish_every=1".to_owned(),
-            format!("learner.keep_versions={}", arm.staleness.saturating_add(1)),
+            format!(
+                "learner.keep_versions={}",
+                arm.staleness.oldest.saturating_add(1)
+            ),
         ];
         own.into_iter()
             .chain(self.runs.set.iter().cloned())
@@ -174,9 +197,9 @@ mod tests {
     }
 
     #[test]
-    fn a_quick_experiment_is_six_runs_and_the_whole_one_seventy_five() {
+    fn a_quick_experiment_is_six_runs_and_the_whole_one_a_hundred_and_five() {
         let of = |words| parse(words).expect("arguments").grid().arms().len();
-        assert_eq!((of("--quick"), of("")), (6, 75));
+        assert_eq!((of("--quick"), of("")), (6, 105));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use vintage_control::AlgorithmName;
 use vintage_experiment::{
     course::above_rounding,
-    staleness::{Contrast, Means, Report, Trial},
+    staleness::{Contrast, Means, Report, Staleness, Trial},
 };
 use vintage_report::{Across, Drawing, Line, Part, Scale, Sheet, Table};
 
@@ -57,7 +57,8 @@ fn table(report: &Report) -> Table {
     let mut text = vec![
         report.caption(),
         "Every batch of a run was sampled as many updates before as its staleness says; the first updates, as \
-         many as the staleness, train on what version 0 sampled. All runs of a seed have the same prompts \
+         many as the staleness, train on what version 0 sampled. Batches of uniform-K have all ages up to K alike; of \
+         tail-K, most groups young and a few old (the logarithm of age + 1 is uniform). All runs of a seed have the same prompts \
          and begin from the same version 0. At staleness 0 the ratio is 1, so losses that differ in what \
          they do to ratios are the same run. No version was chosen by held-out prompts."
             .to_owned(),
@@ -65,9 +66,10 @@ fn table(report: &Report) -> Table {
          tokens without a gradient. M2: second moment of log(new / sampled probability) before masking, over \
          the tokens that M2PO bounds (those moving away) and over the others; mean over updates. \
          Effective: (Σ R)² / (B Σ R²) over the B rows of an update, with the weight R = new / sampled probability \
-         of a whole row; chi-square is its inverse less 1. Entropy: last 25 updates, in nats. Collapsed: runs \
-         whose running mean of three evaluations fell under 0.7 of its best, with the first version. Records of \
-         updates have no cosine of gradients."
+         of a whole row; chi-square is its inverse less 1. Entropy: last 25 updates, in nats. Far: runs whose \
+         policy was more than 0.7 nats a token away from what sampled its data, mean of 25 updates, with the first \
+         update. Collapsed: runs whose running mean of three evaluations fell under 0.7 of its best, with the first version. Cosine: of \
+         an update's gradient with the mean of those before (Adam's first moment)."
             .to_owned(),
     ];
     text.extend(report.missing());
@@ -95,9 +97,10 @@ fn contrasts(report: &Report) -> Table {
 fn by_staleness(report: &Report, losses: &[AlgorithmName]) -> Vec<Drawing> {
     let drawing = |title: &str, note: &str, scale, number: fn(&Means) -> f64| {
         let line = |loss: &AlgorithmName| {
-            let point = |staleness: &u64| {
+            let point = |staleness: &Staleness| {
                 let means = report.cell(*loss, *staleness)?.means.as_ref()?;
-                Some((*staleness as f64, number(means)))
+                let here = (staleness.oldest as f64, number(means));
+                (!staleness.is_mixed()).then_some(here)
             };
             let mut points: Points = report.grid.staleness.iter().filter_map(point).collect();
             points.sort_by(|one, other| one.0.total_cmp(&other.0));
@@ -118,7 +121,7 @@ fn by_staleness(report: &Report, losses: &[AlgorithmName]) -> Vec<Drawing> {
     vec![
         drawing(
             "Sampled accuracy",
-            "Mean of the last four evaluations, mean over seeds.",
+            "Mean of the last four evaluations, mean over seeds; batches of one age.",
             Scale::Whole,
             |means| means.sampled_last.mean,
         ),
@@ -144,7 +147,7 @@ fn by_staleness(report: &Report, losses: &[AlgorithmName]) -> Vec<Drawing> {
 }
 
 /// Draws the curves of the losses at a staleness: the mean over seeds, and the runs behind it.
-fn at(report: &Report, losses: &[AlgorithmName], staleness: u64) -> Vec<Drawing> {
+fn at(report: &Report, losses: &[AlgorithmName], staleness: Staleness) -> Vec<Drawing> {
     let of = |loss: &AlgorithmName| (loss.as_str(), report.finished_runs(*loss, staleness));
     let runs: Vec<_> = losses.iter().map(of).collect();
     let drawing = |title, note, across, scale, points: &dyn Fn(&Trial) -> Points| {
@@ -195,6 +198,13 @@ fn at(report: &Report, losses: &[AlgorithmName], staleness: u64) -> Vec<Drawing>
             Across::Updates,
             Scale::Whole,
             &updated(|one| one.effective_rows),
+        ),
+        drawing(
+            "Cosine of gradients",
+            "Of an update's gradient with the mean of those before; mean of 25 updates and over seeds.",
+            Across::Updates,
+            Scale::Number,
+            &updated(|one| one.gradient_cosine),
         ),
         drawing(
             "Entropy",
