@@ -52,6 +52,7 @@ const PURE: &[(&str, &[&str])] = &[
             "serde",
             "thiserror",
             "vintage-control",
+            "vintage-losses",
         ],
     ),
 ];

@@ -183,7 +183,12 @@ fn an_exact_run_trains_on_the_same_prompts_whoever_samples_them() -> Result<()> 
     let steps = format!("learner.steps={UPDATES}");
     let mut runs = Vec::new();
     for (out, producers) in [("alone", 1), ("shared", 3)] {
-        let settings = [&*steps, "gate.exact=3", "rollout.concurrent_groups=2"];
+        let settings = [
+            &*steps,
+            "gate.exact=3",
+            "gate.ages=uniform",
+            "rollout.concurrent_groups=2",
+        ];
         let fleet = Fleet::new(folder.path(), out, &kafka, &settings)?;
         let learner = fleet.start("learn")?;
         let archive = fleet.start("archive")?;

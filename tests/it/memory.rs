@@ -100,11 +100,9 @@ fn safetensors(tensors: &[(String, Vec<usize>)]) -> Result<Vec<u8>> {
     Ok(file)
 }
 
-/// Largest and smallest difference from the prediction. A prediction too low has a run killed hours after its
-/// start; one too high refuses a run that fits. It counts the version that is being published beside the
-/// fullest moment of an update: whether the two meet is a matter of timing, and missing each other left
-/// learners 8 to 17 % below their prediction on two machines.
-const OFF: std::ops::RangeInclusive<f64> = -0.3..=0.1;
+/// Largest difference from the prediction. A prediction too low has a run killed hours after its start; one too
+/// high refuses a run that fits.
+const OFF: f64 = 0.1;
 
 /// Tests that a learner uses no more memory than `vintage doctor` predicted, and not much less.
 #[test]
@@ -186,8 +184,14 @@ fn a_learner_takes_the_memory_that_was_predicted() -> Result<()> {
             "{name}: predicted {predicted}, taken {taken}, {:+.1} %",
             100.0 * off
         );
+        // The version before may be published beside the fullest moment of an update, or before it: a
+        // matter of timing, which left learners 8 to 17 % below their prediction on two machines.
+        let items = memory["items"].as_array().context("no items")?;
+        let file = items.iter().find(|item| item["name"] == "weights_file");
+        let file = number(file.context("no file of weights")?, "bytes")? as f64;
+        let missed = 1.1 * file / predicted as f64;
         ensure!(
-            OFF.contains(&off),
+            (-OFF - missed..=OFF).contains(&off),
             "{name}: {:+.1} %: {memory}",
             100.0 * off
         );

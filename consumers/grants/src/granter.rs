@@ -15,7 +15,7 @@ use crate::{
     holders::Holders,
     limits::{GateRule, Limits},
     meaning::Meaning,
-    slots::{Slots, Wants},
+    slots::{Demand, Slots},
     view::ProducerView,
 };
 
@@ -69,7 +69,8 @@ const OVERDUE: f64 = 3.0;
 /// groups of the oldest version first, so each is trained within `max_staleness` updates, or its
 /// producer was too late and the learner refuses it.
 ///
-/// Under [`GateRule::Exact`] batch b gets its own slots, each from the version b − age of its place on.
+/// Under [`GateRule::Exact`] batch b gets its own slots, each for the version max(0, b − age of its place), from
+/// the announcement of that version on.
 ///
 /// The granter does no IO and reads no clock. What it knows after a restart are the slots of the
 /// groups that were trained or rejected, the leases of the earlier process ([`Granter::restore`]),
@@ -433,23 +434,25 @@ impl Granter {
     pub fn ungranted(&self) -> u64 {
         match self.limits.rule {
             GateRule::Wait { max_staleness } => self.capacity(max_staleness),
-            GateRule::Exact { k, .. } => self
-                .open_batches(k)
+            GateRule::Exact { .. } => self
+                .open_batches()
                 .map(|(batch, wants)| wants.groups.saturating_sub(self.slots.groups_of(batch)))
                 .sum(),
         }
     }
 
     /// Returns the batches that may be sampled under the exact rule, in part or whole, each with what it
-    /// wants. A refused group is replaced by one of the same age.
-    fn open_batches(&self, k: u64) -> impl Iterator<Item = (u64, Wants)> + use<'_> {
+    /// wants. A refused or failed group is replaced by one of the first place that is free, so of the oldest age
+    /// once all places were sampled.
+    fn open_batches(&self) -> impl Iterator<Item = (u64, Demand)> + use<'_> {
         let Progress {
             announced,
             next_update,
             refused,
             ..
         } = &self.progress;
-        let end = announced.0.saturating_add(k).saturating_add(1);
+        let oldest = self.ages.first().copied().unwrap_or(0);
+        let end = announced.0.saturating_add(oldest).saturating_add(1);
         let batches = next_update.0..end.min(self.limits.updates);
         batches.map(|batch| {
             let refused = refused.get(&UpdateNumber(batch));
@@ -457,7 +460,7 @@ impl Granter {
             let announced = |age: &u64| batch.saturating_sub(*age) <= announced.0;
             let open = self.ages.partition_point(announced) as u64;
             let groups = open + refused.copied().unwrap_or(0);
-            (batch, Wants { groups, open })
+            (batch, Demand { groups, open })
         })
     }
 
@@ -475,13 +478,13 @@ impl Granter {
                 batch: -1,
                 version: self.progress.announced,
             }),
-            GateRule::Exact { k, .. } => self.next_of_batches(k),
+            GateRule::Exact { .. } => self.next_of_batches(),
         }
     }
 
-    fn next_of_batches(&mut self, k: u64) -> Option<Lease> {
+    fn next_of_batches(&mut self) -> Option<Lease> {
         let (batch, wants) = self
-            .open_batches(k)
+            .open_batches()
             .find(|(batch, wants)| self.slots.groups_of(*batch) < wants.groups)?;
         let (slot, place) = self.slots.take_of(batch, wants)?;
         Some(Lease {

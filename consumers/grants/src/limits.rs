@@ -1,4 +1,5 @@
-use vintage_settings::{Ages, GateConfig};
+use vintage_control::Ages;
+use vintage_settings::GateConfig;
 
 /// Rule for how far producers may run ahead of the learner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,7 +12,7 @@ pub enum GateRule {
     /// Batch b is sampled by version max(0, b − k), as in the paper, or its groups by versions of
     /// different ages.
     Exact {
-        /// Staleness of every batch, in updates, or of its oldest group.
+        /// Staleness of every batch, in updates, or the bound of its groups' ages.
         k: u64,
         /// Ages of the groups of a batch.
         ages: Ages,
@@ -117,7 +118,7 @@ impl Limits {
 
 #[cfg(test)]
 mod tests {
-    use vintage_settings::Ages;
+    use vintage_control::Ages;
 
     use super::{BadLimits, GateRule, Limits};
 

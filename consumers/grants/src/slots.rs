@@ -36,12 +36,12 @@ struct Fill {
     place: u64,
 }
 
-/// Slots that a batch wants for now.
+/// Groups that a batch wants for now.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Wants {
-    /// Number of groups, those that it has included.
+pub(crate) struct Demand {
+    /// Number of groups that it wants in all: those that it has, and those still to be granted.
     pub(crate) groups: u64,
-    /// Number of places, from the first, that may be sampled: their versions are announced.
+    /// Number of places, from the first, whose versions are announced.
     pub(crate) open: u64,
 }
 
@@ -68,7 +68,7 @@ impl Slots {
     }
 
     /// Takes a free slot for a batch, `None` if it has what it wants. Returns the place in the batch too.
-    pub(crate) fn take_of(&mut self, batch: u64, wants: Wants) -> Option<(SlotNumber, u64)> {
+    pub(crate) fn take_of(&mut self, batch: u64, wants: Demand) -> Option<(SlotNumber, u64)> {
         let fill = self.fill(batch);
         if fill.groups >= wants.groups || wants.open == 0 {
             return None;
@@ -144,10 +144,12 @@ impl Slots {
                 let slots = places.map(|place| slot_number(batch, self.size, place));
                 slots.filter(|slot| self.is_taken(*slot)).count() as u64
             };
-            let mut groups = 0;
+            // Where few places of a batch were open and failed, the first row may be empty and the second not.
+            let (mut groups, mut empty) = (0, 0);
             for at in 0.. {
                 match row(at) {
-                    0 => break,
+                    0 if empty == 1 => break,
+                    0 => empty += 1,
                     taken => groups += taken,
                 }
             }

@@ -110,10 +110,10 @@ pub fn run<S: Step>(
     batches: &[PackedBatch],
     outcome: &mut UpdateStats,
 ) -> Result<()> {
-    pass(step, plan, batches, outcome)?;
+    pass(step, plan, batches, outcome, true)?;
     if outcome.skipped.is_none() {
         for _ in 1..plan.reuse.passes {
-            pass(step, plan, batches, &mut UpdateStats::default())?;
+            pass(step, plan, batches, &mut UpdateStats::default(), false)?;
         }
     }
     Ok(())
@@ -125,6 +125,7 @@ fn pass<S: Step>(
     plan: &Plan,
     batches: &[PackedBatch],
     outcome: &mut UpdateStats,
+    is_first: bool,
 ) -> Result<()> {
     let gradients = step.gradients(plan, batches, outcome)?;
     if outcome.stats.n_valid == 0 {
@@ -144,7 +145,9 @@ fn pass<S: Step>(
     };
     finite("loss", outcome.loss)?;
     let settings = scaled(&plan.optimizer, outcome.stats.step_scale);
-    outcome.gradient_cosine = step.cosine(&gradients)?;
+    if is_first {
+        outcome.gradient_cosine = step.cosine(&gradients)?;
+    }
     let norm = step.step(&settings, &gradients)?;
     outcome.grad_norm = finite("gradient norm", norm)?;
     Ok(())

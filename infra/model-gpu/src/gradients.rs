@@ -3,7 +3,7 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Result, Tensor};
 use vintage_model::{Error, Gradients, ParamSpec};
 
-/// Number of values per piece of a's sum: 128 MB in f64.
+/// Number of values that are converted to f64 at a time: 128 MB.
 const PIECE: usize = 1 << 24;
 
 /// Gradients of all trained parameters, on the device, sorted by name.
@@ -54,7 +54,7 @@ impl DeviceGradients {
         };
         let (products, squares) = sums().map_err(Error::tensor("cosine"))?;
         let cosine = products / (own * squares.sqrt());
-        Ok(cosine.is_finite().then_some(cosine))
+        Ok(cosine.is_finite().then(|| cosine.clamp(-1.0, 1.0)))
     }
 
     /// Copies gradients to `device`.
@@ -96,7 +96,8 @@ fn inner(one: &Tensor, other: &Tensor) -> Result<Tensor> {
     let pieces = (0..one.elem_count()).step_by(PIECE).map(|start| {
         let len = PIECE.min(one.elem_count() - start);
         let piece = |of: &Tensor| of.narrow(0, start, len)?.to_dtype(DType::F64);
-        (piece(&one)? * piece(&other)?)?.sum_all()
+        let (one, other) = (piece(&one)?, piece(&other)?);
+        (one * other)?.sum_all()
     });
     Tensor::stack(&pieces.collect::<Result<Vec<_>>>()?, 0)?.sum_all()
 }

@@ -89,7 +89,7 @@ impl Gradients {
         }
         let [inner, own, other] = totals;
         let cosine = inner / (own.sqrt() * other.sqrt());
-        cosine.is_finite().then_some(cosine)
+        cosine.is_finite().then(|| cosine.clamp(-1.0, 1.0))
     }
 
     pub(crate) fn tensor_mut(&mut self, index: usize) -> &mut Tensor {

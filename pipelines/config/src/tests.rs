@@ -327,6 +327,14 @@ fn the_gate_must_not_starve_the_learner_nor_ask_for_lost_versions() {
     assert!(message(starving).contains("at least learner.publish_every - 1 = 19"));
     let lost = Layers::new().set("gate.exact=256").expect("an assignment");
     assert!(message(lost).contains("must be at least 257 with gate.exact = 256"));
+    let unbounded = Layers::new().set("gate.ages=tail").expect("an assignment");
+    assert!(message(unbounded).contains("needs gate.exact, which bounds the ages"));
+    let alone = Layers::new()
+        .set("gate.ages=uniform")
+        .and_then(|layers| layers.set("gate.exact=3"))
+        .and_then(|layers| layers.set("learner.prompts_per_update=1"))
+        .expect("assignments");
+    assert!(message(alone).contains("needs several groups"));
 }
 
 #[test]

@@ -291,7 +291,8 @@ impl Figures {
 /// Returns the first update at which a run had drifted far.
 fn drifted(results: &[UpdateResult]) -> Option<u64> {
     let mut drift = Drift::default();
-    let far = results.iter().find(|one| drift.take(one.kl).is_some());
+    let mut trained = results.iter().filter(|one| one.skipped.is_none());
+    let far = trained.find(|one| drift.take(one.kl).is_some_and(|mean| mean > Drift::FAR));
     Some(far?.update().0)
 }
 

@@ -2,7 +2,7 @@
 //! designed for, and completions cut at the token limit, and words the warnings.
 
 use std::collections::BTreeMap;
-use vintage_settings::RunConfig;
+use vintage_settings::{RunConfig, SourceKind};
 
 use vintage_control::{AlgorithmName, UpdateNumber, UpdateResult};
 use vintage_losses::Drift;
@@ -77,6 +77,8 @@ struct Expected {
     threshold: Option<f64>,
     lr: f64,
     max_tokens: usize,
+    /// True if the algorithm pulls back tokens that have drifted.
+    restores: bool,
 }
 
 /// Observations of a learner's updates, or of a producer's groups.
@@ -88,8 +90,9 @@ pub(crate) struct Health {
     /// Number of updates beyond the limits; `worst` is the one with the largest second moment.
     beyond: u64,
     worst: Option<Beyond>,
-    drift: Drift,
-    /// True while the policy is far over the window, which is told once.
+    /// Drift from what sampled; `None` if rollouts of other policies are trained on, which are far by their nature.
+    drift: Option<Drift>,
+    /// True from the warning that the policy is far until it is near again.
     is_far: bool,
     cut: Cut,
 }
@@ -141,12 +144,13 @@ impl Health {
                 threshold: bounds.then_some(config.m2po.threshold),
                 lr: config.learner.optimizer.lr,
                 max_tokens: config.rollout.max_tokens,
+                restores: config.algorithm == AlgorithmName::M2poRestoring,
             },
             updates: 0,
             idle: BTreeMap::new(),
             beyond: 0,
             worst: None,
-            drift: Drift::default(),
+            drift: (config.learner.source == SourceKind::Log).then(Drift::default),
             is_far: false,
             cut: Cut::default(),
         }
@@ -168,12 +172,22 @@ impl Health {
 
     /// Warns once the policy is far from what sampled over many updates, which comes before a collapse.
     fn far(&mut self, result: &UpdateResult) -> Option<String> {
-        let mean = self.drift.take(result.kl);
-        let was_far = std::mem::replace(&mut self.is_far, mean.is_some());
-        let mean = mean.filter(|_| !was_far)?;
+        // A batch without a token has no divergence.
+        let drift = self.drift.as_mut().filter(|_| result.skipped.is_none())?;
+        let mean = drift.take(result.kl)?;
+        let was_far = self.is_far;
+        self.is_far = mean > Drift::FAR || (was_far && mean > Drift::NEAR);
+        if was_far || !self.is_far {
+            return None;
+        }
+        let other = if self.expected.restores {
+            ""
+        } else {
+            ", or set algorithm = \"m2po_restoring\""
+        };
         Some(format!(
             "update {}: over the last {} updates the policy was {mean:.2} nats a token from the one that sampled; \
-             runs beyond {} lost what they had learned, or learned nothing: {}, or set algorithm = \"m2po_restoring\"",
+             runs of the built-in tasks that went beyond {} lost what they had learned, or learned nothing: {}{other}",
             result.update(),
             Drift::WINDOW,
             Drift::FAR,

@@ -31,6 +31,7 @@
 //! # Ok::<(), String>(())
 //! ```
 
+mod ages;
 mod algorithm;
 mod announcement;
 mod archive;
@@ -52,6 +53,7 @@ mod topic;
 mod training;
 mod unit;
 
+pub use ages::Ages;
 pub use algorithm::{Algorithm, AlgorithmName, LossSetting, M2Scope};
 pub use announcement::{PolicyAnnouncement, WeightsAdapter, WeightsDelta, WeightsManifest};
 pub use archive::{ArchiveFooter, OffsetRange};

@@ -30,9 +30,10 @@ pub struct UpdateResult {
     pub loss: f64,
     /// Global gradient norm before clipping.
     pub grad_norm: f64,
-    /// Cosine of the gradient with the mean of those of the updates before, which Adam's first moment is. Near 1
-    /// while updates go one way, near 0 where they are noise, negative where one takes back what those before did. The
-    /// first update has none; results of earlier program versions and of learners in Python lack it.
+    /// Cosine of the gradient with the decaying mean of those before, which Adam's first moment is. Near 1 while
+    /// updates go one way, near 0 where they are noise, negative where one takes back what those before did. Missing
+    /// where one of the two is zero, as in the first update, and in results of earlier program versions and of
+    /// learners in Python.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gradient_cosine: Option<f64>,
     /// Number of groups in the batch that no earlier update trained.

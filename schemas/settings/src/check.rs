@@ -1,7 +1,8 @@
 //! Checks of the ranges of settings, and of settings that contradict one another.
 
+use vintage_control::Ages;
+
 use crate::{
-    gate::Ages,
     problems::{Problems, Violation},
     run::RunConfig,
 };
@@ -52,10 +53,15 @@ impl RunConfig {
             problems.require(
                 self.gate.ages == Ages::Same,
                 "gate.ages",
-                "needs gate.exact, the largest of the ages",
+                "needs gate.exact, which bounds the ages",
             );
             return;
         };
+        problems.require(
+            self.gate.ages == Ages::Same || learner.live_groups() > 1,
+            "gate.ages",
+            "needs several groups of the run in a batch (learner.prompts_per_update)",
+        );
         problems.require(
             learner.publish_every == 1,
             "learner.publish_every",
@@ -64,9 +70,7 @@ impl RunConfig {
         if learner.max_age.is_some_and(|age| age < exact) {
             problems.refuse(
                 "learner.max_age",
-                format!(
-                    "must be at least {exact} with gate.exact = {exact}: every batch is that old"
-                ),
+                format!("must be at least {exact} with gate.exact = {exact}: groups are that old"),
             );
         }
         if learner.keep_versions <= exact {

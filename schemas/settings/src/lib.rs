@@ -37,7 +37,7 @@ mod start;
 pub use answer::AnswerKind;
 pub use device::Device;
 pub use environment::{Cut, EnvironmentConfig, History, Unfinished};
-pub use gate::{Ages, GateConfig};
+pub use gate::GateConfig;
 pub use learner::{LearnerConfig, LoraConfig, PublishConfig, SourceKind};
 pub use loss::LossConfig;
 pub use mismatch::MismatchConfig;

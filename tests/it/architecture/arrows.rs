@@ -146,6 +146,7 @@ pub(super) const ARROWS: &[(&str, &[&str])] = &[
             "grants",
             "mismatch",
             "ages",
+            "losses",
             "learner",
             "learner-gpu",
             "archive",
@@ -174,7 +175,7 @@ pub(super) const ARROWS: &[(&str, &[&str])] = &[
             "archive",
         ],
     ),
-    ("experiment", &["control"]),
+    ("experiment", &["control", "losses"]),
     (
         "cli",
         &[

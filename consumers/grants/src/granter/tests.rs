@@ -6,10 +6,9 @@ mod world;
 
 use proptest::prelude::*;
 use vintage_control::{
-    CONTROL_FORMAT, GrantNumber, Grants, Heartbeat, Lease, NumberSet, PolicyVersion,
+    Ages, CONTROL_FORMAT, GrantNumber, Grants, Heartbeat, Lease, NumberSet, PolicyVersion,
     ProducerWindow, Sha256, SlotNumber, UpdateNumber,
 };
-use vintage_settings::Ages;
 
 use self::world::{World, WorldSettings};
 use super::{Granter, Patience, Progress};
@@ -329,6 +328,50 @@ fn a_batch_of_several_ages_is_granted_as_its_versions_are_announced() {
     assert!(
         !second.iter().any(|of| of.0 == 7),
         "its version is 2: {second:?}"
+    );
+}
+
+#[test]
+fn what_replaces_a_refused_group_is_of_the_oldest_age_and_of_an_announced_version() {
+    let rule = GateRule::Exact {
+        k: 4,
+        ages: Ages::Uniform,
+    };
+    let mut granter = granter(rule, 2);
+    granter.hear(Tick(0), &heartbeat("a", 0, 20));
+    granter.advance(Tick(0), at(3, 0));
+    let of_batch = |records: Vec<Grants>, batch: i64| {
+        let leases = records.into_iter().flat_map(|of| of.leases);
+        let of: Vec<_> = leases.filter(|of| of.batch == batch).collect();
+        of.into_iter()
+            .map(|of| (of.slot.0, of.version.0))
+            .collect::<Vec<_>>()
+    };
+    // Ages 3 and 1. Of batch 3 both versions are announced, of batch 5 the older one.
+    let granted = granter.grant(Tick(0));
+    assert_eq!(of_batch(granted.clone(), 3), [(6, 0), (7, 2)]);
+    assert_eq!(of_batch(granted, 5), [(10, 2)]);
+    for (slot, batch) in [(7, 3), (10, 5)] {
+        granter.seen(Tick(1), SlotNumber(slot), batch);
+    }
+    let refused = Progress {
+        refused: [(UpdateNumber(3), 1), (UpdateNumber(5), 1)].into(),
+        ..at(3, 0)
+    };
+    granter.advance(Tick(1), refused);
+    let granted = granter.grant(Tick(1));
+    let beyond = 1 << 40;
+    assert!(
+        of_batch(granted.clone(), 3).contains(&(beyond + 6, 0)),
+        "{granted:?}"
+    );
+    assert!(
+        of_batch(granted.clone(), 5).contains(&(beyond + 10, 2)),
+        "{granted:?}"
+    );
+    assert!(
+        !of_batch(granted, 5).iter().any(|of| of.0 == 11),
+        "version 4 is to come"
     );
 }
 

@@ -3,23 +3,23 @@
 use std::{fmt, str::FromStr};
 
 use serde::{Serialize, Serializer};
-use vintage_settings::Ages;
+use vintage_control::Ages;
 
 /// Staleness of every batch of a run. Its text is `64` for batches of one age, and `uniform-64` or `tail-64` for
 /// those of ages up to 64; in JSON it is a number or that text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Staleness {
-    /// Age of the oldest group, in updates.
-    pub oldest: u64,
+    /// Age of all groups, or the bound of their ages, in updates.
+    pub bound: u64,
     /// Ages of the groups of a batch.
     pub ages: Ages,
 }
 
 impl Staleness {
     /// Creates the staleness of batches whose groups are all of one age.
-    pub fn same(oldest: u64) -> Self {
+    pub fn same(bound: u64) -> Self {
         Self {
-            oldest,
+            bound,
             ages: Ages::Same,
         }
     }
@@ -33,8 +33,8 @@ impl Staleness {
 impl fmt::Display for Staleness {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.ages {
-            Ages::Same => write!(out, "{}", self.oldest),
-            ages => write!(out, "{}-{}", ages.as_str(), self.oldest),
+            Ages::Same => write!(out, "{}", self.bound),
+            ages => write!(out, "{}-{}", ages.as_str(), self.bound),
         }
     }
 }
@@ -43,15 +43,15 @@ impl FromStr for Staleness {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (ages, oldest) = match text.split_once('-') {
+        let (ages, bound) = match text.split_once('-') {
             None => (Some(Ages::Same), text),
-            Some((name, oldest)) => {
+            Some((name, bound)) => {
                 let mixed = Ages::ALL.into_iter().filter(|ages| *ages != Ages::Same);
-                (mixed.into_iter().find(|ages| ages.as_str() == name), oldest)
+                (mixed.into_iter().find(|ages| ages.as_str() == name), bound)
             }
         };
-        match (ages, oldest.parse()) {
-            (Some(ages), Ok(oldest)) => Ok(Self { oldest, ages }),
+        match (ages, bound.parse()) {
+            (Some(ages), Ok(bound)) => Ok(Self { bound, ages }),
             _ => Err(
                 "give a number of updates, as 64, or ages up to it, as uniform-64 or tail-64"
                     .to_owned(),
@@ -65,7 +65,7 @@ impl Serialize for Staleness {
         if self.is_mixed() {
             serializer.collect_str(self)
         } else {
-            serializer.serialize_u64(self.oldest)
+            serializer.serialize_u64(self.bound)
         }
     }
 }

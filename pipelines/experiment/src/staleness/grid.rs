@@ -68,7 +68,14 @@ impl Grid {
         require(all <= MOST_ARMS, "number of runs", all, "at most 10000")?;
         for (at, value) in self.staleness.iter().enumerate() {
             let again = self.staleness[..at].contains(value);
-            require(!again, "staleness", value.oldest as f64, "listed once")?;
+            require(!again, "staleness", value.bound as f64, "listed once")?;
+            let is_mixed = !value.is_mixed() || value.bound > 0;
+            require(
+                is_mixed,
+                "bound of mixed ages",
+                value.bound as f64,
+                "at least 1",
+            )?;
         }
         for (at, loss) in self.losses.iter().enumerate() {
             let again = self.losses[..at].iter().any(|one| one.name == loss.name);

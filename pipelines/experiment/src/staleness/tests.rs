@@ -220,7 +220,7 @@ fn one_seed_is_told_to_have_no_interval() {
 }
 
 #[test]
-fn a_mix_of_ages_is_named_by_its_kind_and_its_oldest() {
+fn a_mix_of_ages_is_named_by_its_kind_and_its_bound() {
     for (text, json) in [
         ("64", "64"),
         ("uniform-64", "\"uniform-64\""),

@@ -1,8 +1,7 @@
 //! Indexes of producers: what they leave out would have changed nothing.
 
 use proptest::prelude::*;
-use vintage_control::{NumberSet, ProducerWindow, SlotNumber};
-use vintage_settings::Ages;
+use vintage_control::{Ages, NumberSet, ProducerWindow, SlotNumber};
 
 use super::{at, granter, heartbeat};
 use crate::{

@@ -3,9 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use vintage_control::AlgorithmName;
+use vintage_control::{Ages, AlgorithmName};
 use vintage_experiment::staleness::{Arm, Grid, Loss, Staleness};
-use vintage_settings::Ages;
 
 use super::runs::{RunsArgs, Taken};
 use crate::args::loss::loss;
@@ -123,7 +122,7 @@ impl GridArgs {
                 &[Ages::Uniform, Ages::Tail]
             };
             let mixed = mixed.iter().map(|ages| Staleness {
-                oldest: 256,
+                bound: 256,
                 ages: *ages,
             });
             same.iter()
@@ -156,7 +155,7 @@ impl GridArgs {
     pub(crate) fn settings(&self, arm: &Arm, updates: u64) -> Vec<String> {
         let own = [
             format!("algorithm={}", arm.loss.as_str()),
-            format!("gate.exact={}", arm.staleness.oldest),
+            format!("gate.exact={}", arm.staleness.bound),
             format!("gate.ages={}", arm.staleness.ages.as_str()),
             format!("seed={}", arm.seed),
             format!("prompts.task={}", self.runs.task.as_str()),
@@ -166,7 +165,7 @@ impl GridArgs {
             "learner.publish_every=1".to_owned(),
             format!(
                 "learner.keep_versions={}",
-                arm.staleness.oldest.saturating_add(1)
+                arm.staleness.bound.saturating_add(1)
             ),
         ];
         own.into_iter()
@@ -178,7 +177,10 @@ impl GridArgs {
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
-    use vintage_control::AlgorithmName::{Grpo, M2po, None as Plain};
+    use vintage_control::{
+        Ages,
+        AlgorithmName::{Grpo, M2po, None as Plain},
+    };
 
     use super::GridArgs;
     use crate::args::{Cli, ConfigArgs, ExperimentCommand, Verb};
@@ -236,12 +238,36 @@ mod tests {
         );
         assert_eq!(config.learner.keep_versions, 65);
         assert_eq!((config.evaluation.prompts, config.learner.steps), (64, 400));
-        for (set, how) in [("seed=3", "--first-seed"), ("gate.exact=3", "--staleness")] {
+        for (set, how) in [
+            ("seed=3", "--first-seed"),
+            ("gate.exact=3", "--staleness"),
+            ("gate.ages=tail", "--staleness"),
+        ] {
             let args = parse(&format!("--set {set}")).expect("arguments");
             let refused = args.runs.check_taken(&GridArgs::TAKEN);
             let refused = refused.expect_err("refused").to_string();
             assert!(refused.contains(how), "{refused}");
         }
+    }
+
+    #[test]
+    fn ages_of_a_mix_are_a_setting_of_its_runs() {
+        let args = parse("--quick --staleness 8,tail-64").expect("arguments");
+        let grid = args.grid();
+        let of = |arm: usize| {
+            let settings = ConfigArgs {
+                set: args.settings(&grid.arms()[arm], grid.updates),
+                ..ConfigArgs::default()
+            };
+            let config = settings.resolve(None, &[]).expect("settings").config;
+            (
+                config.gate.exact,
+                config.gate.ages,
+                config.learner.keep_versions,
+            )
+        };
+        assert_eq!(of(0), (Some(8), Ages::Same, 9));
+        assert_eq!(of(3), (Some(64), Ages::Tail, 65));
     }
 
     #[test]

@@ -49,7 +49,7 @@ fn planned(args: &GridArgs, arm: &Arm, updates: u64) -> Planned {
         name: arm.name(),
         settings: args.settings(arm, updates),
         updates,
-        versions: arm.staleness.oldest,
+        versions: arm.staleness.bound,
         after: None,
     }
 }

@@ -25,7 +25,7 @@ pub(super) fn sheet(report: &Report, args: &GridArgs) -> Sheet {
             String::new()
         };
         parts.push(Part::Charts {
-            heading: format!("By staleness{names}"),
+            heading: format!("By staleness, batches of one age{names}"),
             drawings: by_staleness(report, part),
         });
         for staleness in &grid.staleness {
@@ -57,7 +57,7 @@ fn table(report: &Report) -> Table {
     let mut text = vec![
         report.caption(),
         "Every batch of a run was sampled as many updates before as its staleness says; the first updates, as \
-         many as the staleness, train on what version 0 sampled. Batches of uniform-K have all ages up to K alike; of \
+         many as the staleness, train on what version 0 sampled. Batches of uniform-K have ages up to K, all alike; of \
          tail-K, most groups young and a few old (the logarithm of age + 1 is uniform). All runs of a seed have the same prompts \
          and begin from the same version 0. At staleness 0 the ratio is 1, so losses that differ in what \
          they do to ratios are the same run. No version was chosen by held-out prompts."
@@ -99,7 +99,7 @@ fn by_staleness(report: &Report, losses: &[AlgorithmName]) -> Vec<Drawing> {
         let line = |loss: &AlgorithmName| {
             let point = |staleness: &Staleness| {
                 let means = report.cell(*loss, *staleness)?.means.as_ref()?;
-                let here = (staleness.oldest as f64, number(means));
+                let here = (staleness.bound as f64, number(means));
                 (!staleness.is_mixed()).then_some(here)
             };
             let mut points: Points = report.grid.staleness.iter().filter_map(point).collect();
@@ -121,7 +121,7 @@ fn by_staleness(report: &Report, losses: &[AlgorithmName]) -> Vec<Drawing> {
     vec![
         drawing(
             "Sampled accuracy",
-            "Mean of the last four evaluations, mean over seeds; batches of one age.",
+            "Mean of the last four evaluations, mean over seeds.",
             Scale::Whole,
             |means| means.sampled_last.mean,
         ),
