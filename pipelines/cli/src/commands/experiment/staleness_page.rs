@@ -18,16 +18,21 @@ pub(super) fn sheet(report: &Report, args: &GridArgs) -> Sheet {
     if !report.contrasts.is_empty() {
         parts.push(Part::Table(contrasts(report)));
     }
+    // A curve over staleness needs two points.
+    let same_age = grid.staleness.iter().filter(|one| !one.is_mixed());
+    let has_curves = same_age.count() > 1;
     for part in losses.chunks(Drawing::MOST) {
         let names = if losses.len() > Drawing::MOST {
             format!(": {}", names(part))
         } else {
             String::new()
         };
-        parts.push(Part::Charts {
-            heading: format!("By staleness, batches of one age{names}"),
-            drawings: by_staleness(report, part),
-        });
+        if has_curves {
+            parts.push(Part::Charts {
+                heading: format!("By staleness, batches of one age{names}"),
+                drawings: by_staleness(report, part),
+            });
+        }
         for staleness in &grid.staleness {
             parts.push(Part::Charts {
                 heading: format!("Staleness {staleness}{names}"),
