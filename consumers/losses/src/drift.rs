@@ -15,9 +15,9 @@ impl Drift {
     /// Number of updates of the mean.
     pub const WINDOW: usize = 25;
 
-    /// Mean divergence, in nats a token, beyond which runs lost what they had learned or learned nothing: the
-    /// middle between those that did and those that did not on the task `sort`. What it was worth on
-    /// others: `docs/staleness.md`, "A warning".
+    /// Mean divergence, in nats a token, beyond which every run went that lost what it had learned, or learned
+    /// nothing: the middle between those and others on the task `sort` at high learning rates. It was
+    /// worth as much on other tasks; some runs that learn go there too (`docs/staleness.md`, "A warning").
     pub const FAR: f64 = 0.7;
 
     /// Mean divergence below which a policy that was far is near again.

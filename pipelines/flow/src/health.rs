@@ -187,7 +187,7 @@ impl Health {
         };
         Some(format!(
             "update {}: over the last {} updates the policy was {mean:.2} nats a token from the one that sampled; \
-             runs of the built-in tasks that went beyond {} lost what they had learned, or learned nothing: {}{other}",
+             every run measured that collapsed had gone beyond {}, and some that did not: {}{other}",
             result.update(),
             Drift::WINDOW,
             Drift::FAR,

@@ -83,7 +83,7 @@ impl Pace {
     pub(super) fn basis(&self) -> &'static str {
         match (self.finished.1, self.expected) {
             (0, None) => {
-                "guessed from an idle Xeon core (told again when the first run is on its way)"
+                "guessed for the built-in model on an idle Xeon core (told again when the first run is on its way)"
             }
             (0, Some(_)) => "by the pace of the first run",
             _ => "by the runs that are done",
