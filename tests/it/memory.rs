@@ -104,7 +104,7 @@ fn safetensors(tensors: &[(String, Vec<usize>)]) -> Result<Vec<u8>> {
 /// high refuses a run that fits.
 const OFF: f64 = 0.1;
 
-/// Tests that a learner uses no more memory than `vintage doctor` predicted, and not much less.
+/// Tests that a learner uses the memory which `vintage doctor` predicted.
 #[test]
 fn a_learner_takes_the_memory_that_was_predicted() -> Result<()> {
     let (folder, out) = place()?;

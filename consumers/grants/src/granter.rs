@@ -456,9 +456,8 @@ impl Granter {
         let batches = next_update.0..end.min(self.limits.updates);
         batches.map(|batch| {
             let refused = refused.get(&UpdateNumber(batch));
-            // The version of the place is announced.
-            let announced = |age: &u64| batch.saturating_sub(*age) <= announced.0;
-            let open = self.ages.partition_point(announced) as u64;
+            let is_announced = |age: &u64| batch.saturating_sub(*age) <= announced.0;
+            let open = self.ages.partition_point(is_announced) as u64;
             let groups = open + refused.copied().unwrap_or(0);
             (batch, Demand { groups, open })
         })

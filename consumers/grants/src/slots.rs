@@ -6,7 +6,7 @@ use vintage_control::{NumberSet, SlotNumber, UpdateNumber};
 
 /// Distance from a batch's slots to those that replace refused ones, far beyond the slots of any
 /// run's batches.
-const REPLACEMENT_STRIDE: u64 = 1 << 40;
+pub(crate) const REPLACEMENT_STRIDE: u64 = 1 << 40;
 
 /// Number of the `place`-th slot of a batch of `size` groups. Under the exact rule batch b has the
 /// slots from `b · size` on, so that every arm of an experiment samples the same prompts. A refused

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 /// Divergence of a policy from what sampled its data, over the last [`Drift::WINDOW`] updates.
 ///
 /// In runs on old data M2 over the tokens that M2PO bounds stays near its usual values while a policy drifts
-/// away, and single updates are far away in runs that end well. The mean over a window tells the two apart.
+/// away, and single updates are far away in runs that end well. The mean over a window leaves those out.
 #[derive(Debug, Clone, Default)]
 pub struct Drift {
     recent: VecDeque<f64>,
@@ -16,8 +16,8 @@ impl Drift {
     pub const WINDOW: usize = 25;
 
     /// Mean divergence, in nats a token, beyond which every run went that lost what it had learned, or learned
-    /// nothing: the middle between those and others on the task `sort` at high learning rates. It was
-    /// worth as much on other tasks; some runs that learn go there too (`docs/staleness.md`, "A warning").
+    /// nothing: chosen between those and others on the task `sort` at high learning rates. Of runs that
+    /// learned, three in ten went there too (`docs/staleness.md`, "A warning").
     pub const FAR: f64 = 0.7;
 
     /// Mean divergence below which a policy that was far is near again.

@@ -92,11 +92,14 @@ impl DeviceGradients {
 
 /// Returns the sum of products of two tensors of one shape, in f64 and in a fixed order, on the device.
 fn inner(one: &Tensor, other: &Tensor) -> Result<Tensor> {
+    // The squares of a norm convert each piece once.
+    let is_same = one.id() == other.id();
     let (one, other) = (one.flatten_all()?, other.flatten_all()?);
     let pieces = (0..one.elem_count()).step_by(PIECE).map(|start| {
         let len = PIECE.min(one.elem_count() - start);
         let piece = |of: &Tensor| of.narrow(0, start, len)?.to_dtype(DType::F64);
-        let (one, other) = (piece(&one)?, piece(&other)?);
+        let one = piece(&one)?;
+        let other = if is_same { one.clone() } else { piece(&other)? };
         (one * other)?.sum_all()
     });
     Tensor::stack(&pieces.collect::<Result<Vec<_>>>()?, 0)?.sum_all()

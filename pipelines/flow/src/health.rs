@@ -187,7 +187,7 @@ impl Health {
         };
         Some(format!(
             "update {}: over the last {} updates the policy was {mean:.2} nats a token from the one that sampled; \
-             every run measured that collapsed had gone beyond {}, and some that did not: {}{other}",
+             every run measured that collapsed went beyond {}, and some that did not: {}{other}",
             result.update(),
             Drift::WINDOW,
             Drift::FAR,

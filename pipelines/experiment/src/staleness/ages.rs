@@ -46,8 +46,8 @@ impl FromStr for Staleness {
         let (ages, bound) = match text.split_once('-') {
             None => (Some(Ages::Same), text),
             Some((name, bound)) => {
-                let mixed = Ages::ALL.into_iter().filter(|ages| *ages != Ages::Same);
-                (mixed.into_iter().find(|ages| ages.as_str() == name), bound)
+                let is_named = |ages: &Ages| *ages != Ages::Same && ages.as_str() == name;
+                (Ages::ALL.into_iter().find(is_named), bound)
             }
         };
         match (ages, bound.parse()) {

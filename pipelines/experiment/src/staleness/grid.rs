@@ -69,9 +69,9 @@ impl Grid {
         for (at, value) in self.staleness.iter().enumerate() {
             let again = self.staleness[..at].contains(value);
             require(!again, "staleness", value.bound as f64, "listed once")?;
-            let is_mixed = !value.is_mixed() || value.bound > 0;
+            let has_ages = !value.is_mixed() || value.bound > 0;
             require(
-                is_mixed,
+                has_ages,
                 "bound of mixed ages",
                 value.bound as f64,
                 "at least 1",

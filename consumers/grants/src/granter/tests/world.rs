@@ -12,6 +12,7 @@ use super::{Granter, PATIENCE, Progress};
 use crate::{
     clock::Tick,
     limits::{GateRule, Limits},
+    slots::REPLACEMENT_STRIDE,
 };
 
 const UPDATES: u64 = 12;
@@ -247,7 +248,7 @@ impl World {
                     GateRule::Wait { max_staleness } => max_staleness,
                     GateRule::Exact { k, ages } => {
                         let size = self.settings.groups_per_update;
-                        let place = group.lease.slot.0 % (1 << 40) % size;
+                        let place = group.lease.slot.0 % REPLACEMENT_STRIDE % size;
                         let age = ages.of_batch(k, size)[place as usize];
                         assert_eq!(group.version, self.version.saturating_sub(age), "{group:?}");
                         k
@@ -318,7 +319,10 @@ impl World {
             self.log.len(),
             self.trained.len() + self.rejected + self.waiting.len() + unread
         );
-        let last = self.seen.last().map_or(0, |slot| slot.0 % (1 << 40));
+        let last = self
+            .seen
+            .last()
+            .map_or(0, |slot| slot.0 % REPLACEMENT_STRIDE);
         let lost = (0..last).map(SlotNumber).find(|slot| {
             self.granter.slots.is_taken(*slot)
                 && !self.seen.contains(slot)

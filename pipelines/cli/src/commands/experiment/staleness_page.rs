@@ -5,6 +5,7 @@ use vintage_experiment::{
     course::above_rounding,
     staleness::{Contrast, Means, Report, Staleness, Trial},
 };
+use vintage_losses::Drift;
 use vintage_report::{Across, Drawing, Line, Part, Scale, Sheet, Table};
 
 use super::page::{Frame, Points, evaluated, updated};
@@ -67,15 +68,18 @@ fn table(report: &Report) -> Table {
          and begin from the same version 0. At staleness 0 the ratio is 1, so losses that differ in what \
          they do to ratios are the same run. No version was chosen by held-out prompts."
             .to_owned(),
-        "From fresh: points of sampled accuracy beside staleness 0, same loss and seeds. Masked: share of \
+        format!(
+            "From fresh: points of sampled accuracy beside staleness 0, same loss and seeds. Masked: share of \
          tokens without a gradient. M2: second moment of log(new / sampled probability) before masking, over \
          the tokens that M2PO bounds (those moving away) and over the others; mean over updates. \
          Effective: (Σ R)² / (B Σ R²) over the B rows of an update, with the weight R = new / sampled probability \
          of a whole row; chi-square is its inverse less 1. Entropy: last 25 updates, in nats. Far: runs whose \
-         policy was more than 0.7 nats a token away from what sampled its data, mean of 25 updates, with the first \
+         policy was more than {} nats a token away from what sampled its data, mean of {} updates, with the first \
          update. Collapsed: runs whose running mean of three evaluations fell under 0.7 of its best, with the first version. Cosine: of \
-         an update's gradient with the mean of those before (Adam's first moment)."
-            .to_owned(),
+         an update's gradient with the mean of those before (Adam's first moment).",
+            Drift::FAR,
+            Drift::WINDOW,
+        ),
     ];
     text.extend(report.missing());
     Table {
