@@ -2,10 +2,15 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
+use rayon::prelude::*;
 use vintage_control::OptimizerSettings;
 use vintage_model::{Gradients, ParamSet};
 
 use crate::error::{Error, Result};
+
+/// Number of values of a piece that one thread steps: 1 MB of values, gradients and moments, which
+/// takes one core 100 µs.
+const PIECE: usize = 1 << 16;
 
 /// AdamW optimizer: first and second moments by parameter name, and the number of steps taken.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -199,8 +204,29 @@ impl Rate {
         }
     }
 
+    /// Steps the values of one parameter, each by its own gradient and moments only.
     fn apply(&self, values: &mut [f32], grad: &[f32], moments: &mut Moments, decay: f32) {
-        let moments = moments.first.iter_mut().zip(&mut moments.second);
+        let Moments { first, second } = moments;
+        if values.len() < 2 * PIECE {
+            return self.apply_piece(values, grad, (first, second), decay);
+        }
+        let moments = first
+            .par_chunks_mut(PIECE)
+            .zip(second.par_chunks_mut(PIECE));
+        let pieces = values.par_chunks_mut(PIECE).zip(grad.par_chunks(PIECE));
+        pieces.zip(moments).for_each(|((values, grad), moments)| {
+            self.apply_piece(values, grad, moments, decay);
+        });
+    }
+
+    fn apply_piece(
+        &self,
+        values: &mut [f32],
+        grad: &[f32],
+        (first, second): (&mut [f32], &mut [f32]),
+        decay: f32,
+    ) {
+        let moments = first.iter_mut().zip(second);
         for ((value, &grad), (first, second)) in values.iter_mut().zip(grad).zip(moments) {
             let grad = grad * self.scale;
             *first = self.beta1 * *first + (1.0 - self.beta1) * grad;

@@ -3,6 +3,7 @@ mod adapters;
 use candle_core::Tensor;
 
 use crate::config::DecoderConfig;
+use crate::cpu::in_pool;
 use crate::error::{Error, Result};
 use crate::gradients::Gradients;
 use crate::layer::index::DecoderIndex;
@@ -179,6 +180,11 @@ impl Decoder {
 
     /// Adds d(Σᵢ dlogprobᵢ·logprobᵢ)/dparameter to `grads`, for every trained parameter.
     pub fn backward(&self, tape: Tape, dlogprob: &[f32], grads: &mut Gradients) -> Result<()> {
+        let values = tape.tokens.len() * self.config.hidden_size;
+        in_pool(values, || self.run_backward(tape, dlogprob, grads))
+    }
+
+    fn run_backward(&self, tape: Tape, dlogprob: &[f32], grads: &mut Gradients) -> Result<()> {
         grads.check(self.trainable())?;
         let pass = self.pass(&tape.rope);
         let precision = self.compute.precision;
@@ -247,6 +253,16 @@ impl Decoder {
     }
 
     fn run(
+        &self,
+        batch: &Packed,
+        targets: &Targets,
+        keep: impl FnMut(LayerTape) + Send,
+    ) -> Result<Run> {
+        let values = batch.tokens.len() * self.config.hidden_size;
+        in_pool(values, || self.run_forward(batch, targets, keep))
+    }
+
+    fn run_forward(
         &self,
         batch: &Packed,
         targets: &Targets,

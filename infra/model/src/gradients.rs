@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 
+use crate::cpu::{map_blocks, zeros};
 use crate::error::{Error, Result};
 use crate::ops::storage::{self, Values};
 use crate::params::ParamSet;
@@ -20,7 +21,7 @@ impl Gradients {
         let specs = params.shared_specs();
         let tensors = specs
             .iter()
-            .map(|spec| storage::tensor(vec![0.0; spec.len()], spec.shape()))
+            .map(|spec| storage::tensor(zeros(spec.len()), spec.shape()))
             .collect::<Result<_>>()?;
         Ok(Self { specs, tensors })
     }
@@ -70,26 +71,35 @@ impl Gradients {
         let squares = |tensor: &Tensor| {
             storage::values(tensor).map_or(f64::NAN, |values| crate::cpu::sum_of_squares(&values))
         };
-        self.tensors.iter().map(squares).sum::<f64>().sqrt()
+        let sums = map_blocks(self.tensors.len(), self.value_count(), |number| {
+            squares(&self.tensors[number])
+        });
+        sums.into_iter().sum::<f64>().sqrt()
     }
 
     /// Returns the cosine with a vector whose parts `other` gives by name, in f64 and in a fixed order. Parts that it
     /// lacks count as zeros; `None` if one of the two is zero or not finite.
-    pub fn cosine<'a>(&self, other: impl Fn(&str) -> Option<&'a [f32]>) -> Option<f64> {
-        let mut totals = [0.0_f64; 3];
-        for (spec, tensor) in self.specs.iter().zip(&self.tensors) {
-            let own = storage::values(tensor).ok()?;
-            let sums = match other(spec.name()) {
+    pub fn cosine<'a>(&self, other: impl Fn(&str) -> Option<&'a [f32]> + Sync) -> Option<f64> {
+        let sums = map_blocks(self.tensors.len(), self.value_count(), |number| {
+            let own = storage::values(&self.tensors[number]).ok()?;
+            Some(match other(self.specs[number].name()) {
                 Some(other) => crate::cpu::products(&own, other),
                 None => [0.0, crate::cpu::sum_of_squares(&own), 0.0],
-            };
-            for (total, sum) in totals.iter_mut().zip(sums) {
+            })
+        });
+        let mut totals = [0.0_f64; 3];
+        for sums in sums {
+            for (total, sum) in totals.iter_mut().zip(sums?) {
                 *total += sum;
             }
         }
         let [inner, own, other] = totals;
         let cosine = inner / (own.sqrt() * other.sqrt());
         cosine.is_finite().then(|| cosine.clamp(-1.0, 1.0))
+    }
+
+    fn value_count(&self) -> usize {
+        self.specs.iter().map(ParamSpec::len).sum()
     }
 
     pub(crate) fn tensor_mut(&mut self, index: usize) -> &mut Tensor {

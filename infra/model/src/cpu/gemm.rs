@@ -16,10 +16,14 @@ const VECTOR: usize = 16;
 /// ms of one core. All products of the project's tiny models are below it.
 const PARALLEL_WORK: usize = 1 << 26;
 
-/// Returns the length of the blocks into which rows or columns are split: [`ROWS`] at most, whole
+/// Number of rows or columns of a block at most. Every block packs the other factor anew: blocks of
+/// 256 rows took 7 % more of a forward pass of width 256, those of 1024 no less.
+const BLOCK: usize = 512;
+
+/// Returns the length of the blocks into which rows or columns are split: [`BLOCK`] at most, whole
 /// vectors, and a multiple of four blocks, so that two and four threads end together.
 fn block_len(len: usize) -> usize {
-    let blocks = len.div_ceil(ROWS).next_multiple_of(4);
+    let blocks = len.div_ceil(BLOCK).next_multiple_of(4);
     len.div_ceil(blocks).next_multiple_of(VECTOR)
 }
 

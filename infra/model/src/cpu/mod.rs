@@ -10,7 +10,9 @@ pub(crate) mod vector;
 
 pub(crate) use self::gemm::{Mat, MatMut, matmul, product};
 pub(crate) use self::multiversion::{Isa, isa, multiversion};
-pub(crate) use self::parallel::{ROWS, each, is_worth_it, map_blocks, rows_in_parallel};
+pub(crate) use self::parallel::{
+    ROWS, copied, each, in_pool, is_worth_it, made_in_parallel, map_blocks, rows_in_parallel, zeros,
+};
 pub(crate) use self::pieces::{Blocks, each_piece};
 pub(crate) use self::skinny::dots;
 pub(crate) use self::vector::{products, sum_of_squares};

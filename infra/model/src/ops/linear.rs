@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use crate::cpu::{Mat, MatMut, map_blocks, matmul, product};
+use crate::cpu::{Mat, MatMut, copied, map_blocks, matmul, product};
 use crate::error::{Error, Result};
 use crate::ops::storage::{tensor, values, with_mut};
 
@@ -25,7 +25,7 @@ pub(crate) fn forward(
     let mut y = match residual {
         None => product(x, weight_t),
         Some(residual) => {
-            let mut y = values(residual)?.to_vec();
+            let mut y = copied(&values(residual)?);
             matmul(MatMut::rows(&mut y, n, output), x, weight_t, true);
             y
         }

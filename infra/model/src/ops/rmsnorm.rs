@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 
 use crate::cpu::vector::{self, Block, LANES};
-use crate::cpu::{map_blocks, multiversion, rows_in_parallel};
+use crate::cpu::{made_in_parallel, map_blocks, multiversion, rows_in_parallel};
 use crate::error::Result;
 use crate::ops::storage::{tensor, values, with_mut};
 
@@ -100,12 +100,10 @@ fn scales_of(x: &[f32], width: usize, eps: f32) -> Vec<f32> {
 
 fn scaled(x: &[f32], weight: &[f32], scales: &[f32]) -> Vec<f32> {
     let width = weight.len();
-    let mut y = vec![0.0; x.len()];
-    rows_in_parallel(&mut y, width, x.len(), |first, y| {
+    made_in_parallel(x.len(), width, |first, y| {
         let x = &x[first * width..first * width + y.len()];
         forward_rows(x, weight, &scales[first..first + y.len() / width], y);
-    });
-    y
+    })
 }
 
 multiversion! {

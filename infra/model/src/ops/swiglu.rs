@@ -3,16 +3,15 @@
 use candle_core::Tensor;
 
 use crate::cpu::vector::sigmoid;
-use crate::cpu::{ROWS, each, multiversion, rows_in_parallel};
+use crate::cpu::{ROWS, each, made_in_parallel, multiversion};
 use crate::error::Result;
 use crate::ops::storage::{tensor, values};
 
 /// Computes silu(gate)·up, in the shape of both.
 pub(crate) fn forward(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     let (gate_values, up) = (values(gate)?, values(up)?);
-    let mut out = vec![0.0; gate_values.len()];
     let width = gate.dims().last().copied().unwrap_or(1);
-    rows_in_parallel(&mut out, width, gate_values.len(), |first, out| {
+    let out = made_in_parallel(gate_values.len(), width, |first, out| {
         let range = first * width..first * width + out.len();
         forward_rows(&gate_values[range.clone()], &up[range], out);
     });

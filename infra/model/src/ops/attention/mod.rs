@@ -143,9 +143,11 @@ pub(crate) fn forward(
             short::forward(inputs, &mut scratch, out, lse);
         }
     });
-    for (inputs, out, lse) in long {
-        long::forward(&inputs, out, lse);
-    }
+    each_segment(
+        long,
+        |task| scores(&task.0),
+        |(inputs, out, lse)| long::forward(&inputs, out, lse),
+    );
     Ok(Attended {
         out: tensor(out, q.dims())?,
         lse,
@@ -199,9 +201,13 @@ pub(crate) fn backward(
             short::backward(inputs, outputs, &mut scratch, gradients);
         }
     });
-    for (inputs, outputs, gradients) in long {
-        long::backward(&inputs, &outputs, gradients);
-    }
+    each_segment(
+        long,
+        |task| scores(&task.0),
+        |(inputs, outputs, gradients)| {
+            long::backward(&inputs, &outputs, gradients);
+        },
+    );
     Ok(Backward {
         dq: tensor(dq, q.dims())?,
         dk: tensor(dk, k.dims())?,
@@ -228,6 +234,19 @@ fn in_tasks<T: Send>(tasks: &mut [T], values: usize, job: impl Fn(&mut [T]) + Sy
         tasks.par_chunks_mut(SHORT_TASK).for_each(job);
     } else {
         job(tasks);
+    }
+}
+
+/// Runs `job` for every long segment, of which each is cut by heads too if it is worth that alone.
+fn each_segment<T: Send>(
+    tasks: Vec<T>,
+    values: impl Fn(&T) -> usize,
+    job: impl Fn(T) + Sync + Send,
+) {
+    if is_worth_it(tasks.iter().map(values).sum()) {
+        tasks.into_par_iter().for_each(job);
+    } else {
+        tasks.into_iter().for_each(job);
     }
 }
 
