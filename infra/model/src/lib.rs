@@ -65,7 +65,7 @@ pub use decoder::{Decoder, Tape};
 pub use error::{Error, Result};
 pub use folder::ModelFolder;
 pub use footprint::{BatchShape, Footprint, GenerationShape};
-pub use generate::{Completion, FinishReason, SamplingParams};
+pub use generate::{Ask, Batch, Completion, FinishReason, SamplingParams};
 pub use gradients::Gradients;
 pub use ops::storage::Values;
 pub use pace::Computed;

@@ -1,15 +1,19 @@
 //! Benchmark of sampling (`vintage bench generate`): this program's sampler and transformers'
 //! `generate` on the same folder, prompts, lengths and threads, in turns.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
-use vintage_model::{Decoder, DecoderConfig, ModelFolder, ParamSet, SamplingParams};
+use vintage_model::{Ask, Decoder, DecoderConfig, ModelFolder, ParamSet, SamplingParams};
 
 use crate::{
     error::{Error, Result, because},
+    median::median,
     rival::{Ratio, Rival, Rounds, Seconds, Versions},
     used::{load_average, processor},
 };
@@ -30,6 +34,9 @@ pub struct GeneratePlan {
     pub prompt: usize,
     /// Length of a completion, in tokens.
     pub completion: usize,
+    /// Number of batches' worth of completions of different lengths, from 1 token to `completion`,
+    /// that each program samples; `None` samples one batch of one length.
+    pub ragged: Option<usize>,
     /// Number of compute threads.
     pub threads: usize,
     /// Number of times each program samples a batch, after one that is not timed.
@@ -86,8 +93,11 @@ pub struct GenerateReport {
     pub step_bytes: usize,
     /// Length of a prompt, in tokens.
     pub prompt: usize,
-    /// Length of a completion, in tokens.
+    /// Length of a completion, in tokens; the longest if they differ.
     pub completion: usize,
+    /// Batches' worth of completions of different lengths that were sampled, if they differ.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ragged: Option<usize>,
     /// Completions of each prompt.
     pub group: usize,
     /// Rounds of each program.
@@ -108,9 +118,14 @@ pub fn compare(plan: &GeneratePlan, say: &dyn Fn(&str)) -> Result<GenerateReport
         plan.threads,
         plan.rounds,
     ];
-    if sizes.contains(&0) || plan.batches.contains(&0) || plan.batches.is_empty() {
+    if sizes.contains(&0)
+        || plan.ragged == Some(0)
+        || plan.batches.contains(&0)
+        || plan.batches.is_empty()
+    {
         return Err(Error::Option(
-            "batch, group, prompt, completion, threads and rounds must be at least 1".to_owned(),
+            "batch, group, prompt, completion, ragged, threads and rounds must be at least 1"
+                .to_owned(),
         ));
     }
     let load_before = load_average();
@@ -155,6 +170,7 @@ pub fn compare(plan: &GeneratePlan, say: &dyn Fn(&str)) -> Result<GenerateReport
         step_bytes: step_bytes(&decoder),
         prompt: plan.prompt,
         completion: plan.completion,
+        ragged: plan.ragged,
         group: plan.group,
         rounds: plan.rounds,
         batches,
@@ -165,13 +181,67 @@ pub fn compare(plan: &GeneratePlan, say: &dyn Fn(&str)) -> Result<GenerateReport
 struct Round {
     ours: Seconds,
     theirs: Option<Seconds>,
+    /// Tokens that were asked for.
+    tokens: usize,
 }
 
 /// Request to sample: prompts of one length, and the length of every completion.
 #[derive(Serialize)]
 struct Asked<'a> {
-    prompts: &'a [Vec<u32>],
+    prompts: Vec<&'a [u32]>,
     completion: usize,
+}
+
+/// Completion to sample.
+struct Row {
+    prompt: Vec<u32>,
+    length: usize,
+}
+
+/// Samples all rows, `places` at a time: what is finished makes room. Returns their lengths.
+fn sampled(decoder: &Decoder, rows: &[Row], places: usize) -> Result<Vec<usize>> {
+    let ask = |(number, row): (usize, &Row)| {
+        let params = SamplingParams {
+            max_tokens: row.length,
+            ..SamplingParams::default()
+        };
+        let ask = Ask {
+            prompt: row.prompt.clone(),
+            params: Arc::new(params),
+            seed: number as u64,
+        };
+        (number, ask)
+    };
+    let mut waiting = rows.iter().enumerate().map(ask);
+    let mut lengths = vec![0; rows.len()];
+    let mut batch = vintage_model::Batch::new(decoder)?;
+    loop {
+        let more: Vec<_> = waiting.by_ref().take(places - batch.len()).collect();
+        batch.admit(more)?;
+        for (number, completion) in batch.finished() {
+            lengths[number] = completion.tokens.len();
+        }
+        if batch.is_empty() && waiting.len() == 0 {
+            return Ok(lengths);
+        }
+        batch.step()?;
+    }
+}
+
+/// Has transformers sample all rows, `places` at a time. A call of `generate` ends with its longest
+/// row: one that ends before keeps its place.
+fn theirs(rival: &mut Rival, rows: &[Row], places: usize) -> Result<Seconds> {
+    let mut all = Seconds::default();
+    for rows in rows.chunks(places) {
+        let asked = Asked {
+            prompts: rows.iter().map(|row| &*row.prompt).collect(),
+            completion: rows.iter().map(|row| row.length).max().unwrap_or(1),
+        };
+        let taken = rival.time(&asked)?;
+        all.seconds += taken.seconds;
+        all.cpu_seconds += taken.cpu_seconds;
+    }
+    Ok(all)
 }
 
 /// Samples a batch in every round, once by each program; the one that begins changes by round.
@@ -185,32 +255,19 @@ fn rounds(
 ) -> Result<Vec<Round>> {
     let mut rounds = Vec::with_capacity(plan.rounds);
     for round in 0..=plan.rounds {
-        let prompts = prompts(plan, batch, decoder.config().vocab_size, round as u64);
-        let seeds: Vec<u64> = (0..batch as u64).collect();
-        let params = SamplingParams {
-            max_tokens: plan.completion,
-            ..SamplingParams::default()
-        };
-        let asked = Asked {
-            prompts: &prompts,
-            completion: plan.completion,
-        };
+        let rows = rows(plan, batch, decoder.config().vocab_size, round as u64);
         let mut ask = || match &mut rival {
-            Some(rival) => rival.time(&asked).map(Some),
+            Some(rival) => theirs(rival, &rows, batch).map(Some),
             None => Ok(None),
         };
         let early = if round % 2 == 1 { ask()? } else { None };
-        let sample = || pool.install(|| decoder.generate(&prompts, &params, &seeds));
-        let (sampled, ours) = Seconds::of(sample)?;
-        let sampled = sampled?;
-        if let Some(row) = sampled
-            .iter()
-            .find(|row| row.tokens.len() != plan.completion)
-        {
-            let (got, asked) = (row.tokens.len(), plan.completion);
-            return Err(Error::Failed(format!(
-                "a completion of {got} tokens, not {asked}"
-            )));
+        let sample = || pool.install(|| sampled(decoder, &rows, batch));
+        let (lengths, ours) = Seconds::of(sample)?;
+        let asked: Vec<_> = rows.iter().map(|row| row.length).collect();
+        if lengths? != asked {
+            return Err(Error::Failed(
+                "completions are not as long as they were asked to be".to_owned(),
+            ));
         }
         let theirs = if early.is_none() { ask()? } else { early };
         if round > 0 {
@@ -221,17 +278,22 @@ fn rounds(
                 "batch {batch}, round {round} of {}: {:.3} s{shown}",
                 plan.rounds, ours.seconds
             ));
-            rounds.push(Round { ours, theirs });
+            rounds.push(Round {
+                ours,
+                theirs,
+                tokens: asked.iter().sum(),
+            });
         }
     }
     Ok(rounds)
 }
 
 fn summary(plan: &GeneratePlan, batch: usize, rounds: &[Round]) -> Batch {
+    let tokens = median(rounds.iter().map(|round| round.tokens as f64));
     let timed = |all: &[Seconds]| {
         let rounds = Rounds::of(all);
         Timed {
-            tokens_per_second: (batch * plan.completion) as f64 / rounds.seconds,
+            tokens_per_second: tokens / rounds.seconds,
             rounds,
         }
     };
@@ -240,25 +302,32 @@ fn summary(plan: &GeneratePlan, batch: usize, rounds: &[Round]) -> Batch {
     let compared = !theirs.is_empty();
     Batch {
         batch,
-        prompts: batch.div_ceil(plan.group),
+        prompts: (batch * plan.ragged.unwrap_or(1)).div_ceil(plan.group),
         vintage: timed(&ours),
         transformers: compared.then(|| timed(&theirs)),
         ratio: compared.then(|| Ratio::of(&ours, &theirs)),
     }
 }
 
-/// Returns random prompts, `group` rows of each, which differ from round to round.
-fn prompts(plan: &GeneratePlan, batch: usize, vocab: usize, round: u64) -> Vec<Vec<u32>> {
+/// Returns rows with random prompts, `group` of each, which differ from round to round.
+fn rows(plan: &GeneratePlan, batch: usize, vocab: usize, round: u64) -> Vec<Row> {
     let mut rng = ChaCha8Rng::seed_from_u64(round);
-    let different: Vec<Vec<u32>> = (0..batch.div_ceil(plan.group))
+    let count = batch * plan.ragged.unwrap_or(1);
+    let different: Vec<Vec<u32>> = (0..count.div_ceil(plan.group))
         .map(|_| {
             (0..plan.prompt)
                 .map(|_| rng.random_range(0..vocab as u32))
                 .collect()
         })
         .collect();
-    (0..batch)
-        .map(|row| different[row / plan.group].clone())
+    (0..count)
+        .map(|row| Row {
+            prompt: different[row / plan.group].clone(),
+            length: match plan.ragged {
+                Some(_) => rng.random_range(1..=plan.completion),
+                None => plan.completion,
+            },
+        })
         .collect()
 }
 
@@ -299,6 +368,7 @@ mod tests {
             group: 2,
             prompt: 4,
             completion: 3,
+            ragged: None,
             threads: 1,
             rounds: 3,
             python: None,
@@ -312,6 +382,19 @@ mod tests {
             assert!(least > 0.0 && least <= rounds.seconds && rounds.seconds <= most);
             assert_eq!((&batch.ratio, &batch.transformers), (&None, &None));
         }
+        let ragged = compare(
+            &GeneratePlan {
+                ragged: Some(3),
+                ..plan.clone()
+            },
+            &|_| (),
+        );
+        let prompts = ragged
+            .unwrap()
+            .batches
+            .into_iter()
+            .map(|batch| batch.prompts);
+        assert_eq!(prompts.collect::<Vec<_>>(), [2, 8]);
         let refused = compare(
             &GeneratePlan {
                 rounds: 0,

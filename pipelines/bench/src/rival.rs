@@ -29,7 +29,7 @@ pub struct Versions {
 }
 
 /// Time of one round.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
 pub(crate) struct Seconds {
     /// Wall-clock time.
     pub(crate) seconds: f64,

@@ -4,7 +4,9 @@ use async_trait::async_trait;
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use vintage_control::{Name, PolicyVersion};
 use vintage_local::Texts;
-use vintage_rollout::{Engine, EngineError, Following, Groups, SampleRequest, TurnSampler};
+use vintage_rollout::{
+    Engine, EngineError, Following, Groups, Overlap, SampleRequest, TurnSampler,
+};
 use vintage_store::Weights;
 
 use crate::desk::{Desk, Facts, Slot};
@@ -108,8 +110,8 @@ impl Engine for GivenEngine {
     }
 
     /// Programs sample in their own time, and may hold several slots.
-    fn overlaps(&self) -> bool {
-        true
+    fn overlap(&self) -> Overlap {
+        Overlap::Versions
     }
 }
 

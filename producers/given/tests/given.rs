@@ -10,8 +10,8 @@ use vintage_given::{
 };
 use vintage_model::{DecoderConfig, ModelFolder, ParamSet, Tokenizer};
 use vintage_rollout::{
-    Engine as _, EngineError, Form, Groups, Prompt, Reward as _, RewardItem, RewardScore, Sample,
-    SampleRequest, Sampling, VerifierReward, group_seed, row_seed,
+    Engine as _, EngineError, Form, Groups, Overlap, Prompt, Reward as _, RewardItem, RewardScore,
+    Sample, SampleRequest, Sampling, VerifierReward, group_seed, row_seed,
 };
 use vintage_settings::AnswerKind;
 use vintage_store::{Store, Weights};
@@ -112,7 +112,7 @@ async fn landed(groups: &mut Groups) -> (usize, Result<Vec<Sample>, EngineError>
 #[tokio::test]
 async fn slots_go_out_in_order_and_groups_come_back_in_any() {
     let mut place = place(false, false).await;
-    assert!(place.engine.overlaps());
+    assert_eq!(place.engine.overlap(), Overlap::Versions);
     let mut groups = place.engine.sample(vec![request(0), request(1)]);
     let (first, second) = (taken(&place.desk), taken(&place.desk));
     assert_eq!(place.desk.take(NOW), Stage::Waiting);

@@ -1,18 +1,22 @@
-use std::{sync::Arc, time::Instant};
+mod rolling;
+
+use std::{future::ready, sync::Arc};
 
 use async_trait::async_trait;
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
 use tokio::task::spawn_blocking;
 use vintage_control::{Name, PolicyVersion};
 use vintage_model::{
-    Decoder, FinishReason, ModelFolder, Packed, ParamSet, SamplingParams, Targets, Tokenizer,
+    Ask, Completion, Decoder, FinishReason, ModelFolder, Packed, ParamSet, SamplingParams, Targets,
+    Tokenizer,
 };
 use vintage_rollout::{
-    Engine, EngineError, Following, Groups, Sample, SampleRequest, Sampling, TurnSampler,
+    Engine, EngineError, Following, Groups, Overlap, Sample, SampleRequest, Sampling, TurnSampler,
 };
 use vintage_store::Weights;
 use vintage_trajectory::{LogprobMode, PolicySpan};
 
+use self::rolling::{Rolling, Rows};
 use crate::{
     error::Error,
     local_model::LocalModel,
@@ -22,7 +26,8 @@ use crate::{
 /// Name of the engine in rollouts.
 const NAME: &str = concat!("vintage-local/", env!("CARGO_PKG_VERSION"));
 
-/// Engine that samples in this process, on a blocking thread.
+/// Engine that samples in this process, on a blocking thread: one continuous batch of the version it
+/// holds.
 ///
 /// Architecture, tokenizer and chat template are those of version 0; every other version supplies
 /// weights only.
@@ -39,6 +44,7 @@ struct Held {
     texts: Arc<Texts>,
     decoder: Arc<Decoder>,
     version: PolicyVersion,
+    rolling: Rolling,
 }
 
 /// One completion as tokens, log-probs and text.
@@ -78,11 +84,7 @@ impl LocalEngine {
             name: NAME.to_owned(),
             policy,
             weights: Some(weights),
-            held: Arc::new(Held {
-                texts: Arc::new(texts),
-                decoder: Arc::new(decoder),
-                version,
-            }),
+            held: Held::new(Arc::new(texts), Arc::new(decoder), version),
         })
     }
 
@@ -93,11 +95,7 @@ impl LocalEngine {
             name: NAME.to_owned(),
             policy,
             weights: None,
-            held: Arc::new(Held {
-                texts: model.texts,
-                decoder: model.decoder,
-                version: PolicyVersion::ZERO,
-            }),
+            held: Held::new(model.texts, model.decoder, PolicyVersion::ZERO),
         }
     }
 
@@ -192,36 +190,49 @@ impl Engine for LocalEngine {
         .map_err(model(attempted))?;
         #[cfg(feature = "faults")]
         let decoder = self.decoder_after_load(decoder);
-        self.held = Arc::new(Held {
-            texts: Arc::clone(&self.held.texts),
-            decoder: Arc::new(decoder),
-            version,
-        });
+        self.held = Held::new(Arc::clone(&self.held.texts), Arc::new(decoder), version);
         Ok(())
     }
 
     fn turns(&self) -> Arc<dyn TurnSampler> {
         Arc::clone(&self.held) as Arc<dyn TurnSampler>
     }
+
+    /// Groups join the batch of the version that is held. One batch of another version beside it
+    /// would take as much from it as it gains.
+    fn overlap(&self) -> Overlap {
+        Overlap::SameVersion
+    }
 }
 
 impl TurnSampler for Held {
+    /// Has all requests join the continuous batch of this version.
     fn sample(&self, requests: Vec<SampleRequest>) -> Groups {
-        let (texts, decoder) = (Arc::clone(&self.texts), Arc::clone(&self.decoder));
-        let version = self.version;
-        // One call of the decoder samples all groups of the same settings together.
-        let calls = futures::stream::iter(alike(requests)).then(move |call| {
-            let (texts, decoder) = (Arc::clone(&texts), Arc::clone(&decoder));
-            async move {
-                let (places, requests): (Vec<_>, Vec<_>) = call.into_iter().unzip();
-                let groups: Vec<_> = match sample(texts, decoder, version, requests).await {
-                    Ok(groups) => places.into_iter().zip(groups.into_iter().map(Ok)).collect(),
-                    Err(error) => vec![(places[0], Err(error.into()))],
-                };
-                futures::stream::iter(groups)
+        let groups = FuturesUnordered::new();
+        let (mut places, mut asked) = (Vec::new(), Vec::new());
+        for (place, request) in requests.into_iter().enumerate() {
+            match self.asks(&request) {
+                Ok((prompt, asks)) => {
+                    places.push((place, prompt));
+                    asked.push(asks);
+                }
+                Err(error) => groups.push(ready((place, Err(error.into()))).boxed()),
             }
-        });
-        calls.flatten().boxed()
+        }
+        let replies = self.rolling.sample(asked);
+        for ((place, prompt), reply) in places.into_iter().zip(replies) {
+            let (texts, version) = (Arc::clone(&self.texts), self.version);
+            let group = async move {
+                let rows = match reply.await {
+                    Ok(rows) => rows,
+                    Err(_gone) => Err(Error::GaveUp),
+                };
+                let samples = rows.and_then(|rows| samples(&texts, version, &prompt, rows));
+                (place, samples.map_err(EngineError::from))
+            };
+            groups.push(group.boxed());
+        }
+        groups.boxed()
     }
 
     fn encode(&self, text: &str, rendered: bool) -> Result<Vec<i32>, EngineError> {
@@ -242,62 +253,62 @@ impl TurnSampler for Held {
     }
 }
 
-/// Splits requests, with their places, by their sampling settings, in the order of the first of
-/// each. Few conversations near their longest length have others than the rest.
-fn alike(requests: Vec<SampleRequest>) -> Vec<Vec<(usize, SampleRequest)>> {
-    let mut calls: Vec<Vec<(usize, SampleRequest)>> = Vec::new();
-    for (place, request) in requests.into_iter().enumerate() {
-        let same = |call: &&mut Vec<(usize, SampleRequest)>| {
-            call.first()
-                .is_some_and(|(_, first)| first.sampling == request.sampling)
-        };
-        match calls.iter_mut().find(same) {
-            Some(call) => call.push((place, request)),
-            None => calls.push(vec![(place, request)]),
-        }
+impl Held {
+    fn new(texts: Arc<Texts>, decoder: Arc<Decoder>, version: PolicyVersion) -> Arc<Self> {
+        Arc::new(Self {
+            rolling: Rolling::new(Arc::clone(&decoder)),
+            texts,
+            decoder,
+            version,
+        })
     }
-    calls
+
+    /// Returns the tokens of a request's prompt, and its completions.
+    fn asks(&self, request: &SampleRequest) -> Result<(Vec<u32>, Vec<Ask>), Error> {
+        let prompt = self.texts.tokens_of(request)?;
+        let params = Arc::new(params(&self.texts, request.sampling));
+        let ask = |index| Ask {
+            prompt: prompt.clone(),
+            params: Arc::clone(&params),
+            seed: request.row_seed(index),
+        };
+        let asks = (0..request.samples).map(ask).collect();
+        Ok((prompt, asks))
+    }
 }
 
-/// Samples requests of the same settings.
-async fn sample(
-    texts: Arc<Texts>,
-    decoder: Arc<Decoder>,
+fn samples(
+    texts: &Texts,
     version: PolicyVersion,
-    requests: Vec<SampleRequest>,
-) -> Result<Vec<Vec<Sample>>, Error> {
-    let Some(sampling) = requests.first().map(|request| request.sampling) else {
-        return Ok(Vec::new());
+    prompt: &[u32],
+    rows: Rows,
+) -> Result<Vec<Sample>, Error> {
+    let sample = |(row, seconds): (Completion, f32)| {
+        let stopped = row.finish_reason == FinishReason::Stop;
+        Ok(Sample {
+            prompt_tokens: signed(prompt),
+            completion_text: texts.decode(&row.tokens, stopped)?,
+            completion_tokens: signed(&row.tokens),
+            logprobs: row.logprobs,
+            logprob_mode: LogprobMode::Full,
+            finish_reason: row.finish_reason.as_str().to_owned(),
+            spans: vec![PolicySpan { start: 0, version }],
+            seconds,
+            episode: None,
+            score: None,
+        })
     };
-    let start = Instant::now();
-    let (mut prompts, mut seeds) = (Vec::new(), Vec::new());
-    for request in &requests {
-        let tokens = texts.tokens_of(request)?;
-        for index in 0..request.samples {
-            prompts.push(tokens.clone());
-            seeds.push(request.row_seed(index));
-        }
+    rows.into_iter().map(sample).collect()
+}
+
+fn params(texts: &Texts, sampling: Sampling) -> SamplingParams {
+    SamplingParams {
+        temperature: sampling.temperature,
+        top_p: sampling.top_p,
+        top_k: sampling.top_k,
+        max_tokens: sampling.max_tokens,
+        stop: texts.tokenizer().eos_ids().to_vec(),
     }
-    let rows = prompts.len();
-    let generated = generate(texts, decoder, prompts, sampling, seeds).await?;
-    let seconds = start.elapsed().as_secs_f32() / rows.max(1) as f32;
-    let mut samples = generated.into_iter().map(|row| Sample {
-        prompt_tokens: signed(&row.prompt_tokens),
-        completion_tokens: signed(&row.tokens),
-        logprobs: row.logprobs,
-        logprob_mode: LogprobMode::Full,
-        completion_text: row.text,
-        finish_reason: row.finish_reason.as_str().to_owned(),
-        spans: vec![PolicySpan { start: 0, version }],
-        seconds,
-        episode: None,
-        score: None,
-    });
-    let groups = requests.iter().map(|request| {
-        let rows = usize::from(request.samples);
-        samples.by_ref().take(rows).collect()
-    });
-    Ok(groups.collect())
 }
 
 async fn generate(
@@ -307,13 +318,7 @@ async fn generate(
     sampling: Sampling,
     seeds: Vec<u64>,
 ) -> Result<Vec<Generated>, Error> {
-    let params = SamplingParams {
-        temperature: sampling.temperature,
-        top_p: sampling.top_p,
-        top_k: sampling.top_k,
-        max_tokens: sampling.max_tokens,
-        stop: texts.tokenizer().eos_ids().to_vec(),
-    };
+    let params = params(&texts, sampling);
     let (prompts, completions) = spawn_blocking(move || {
         let completions = decoder.generate(&prompts, &params, &seeds);
         (prompts, completions)

@@ -41,6 +41,7 @@
 mod engine;
 mod error;
 mod local_model;
+mod roll;
 #[cfg(feature = "faults")]
 mod sabotage;
 mod staging;
@@ -49,5 +50,6 @@ mod texts;
 pub use engine::{Generated, LocalEngine};
 pub use error::Error;
 pub use local_model::{Likeliest, LocalModel};
+pub use roll::Source;
 pub use staging::Staging;
 pub use texts::{NO_CHAT_TEMPLATE, Texts};

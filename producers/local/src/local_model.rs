@@ -2,10 +2,11 @@ use std::{path::PathBuf, sync::Arc};
 
 use tokio::task::spawn_blocking;
 use vintage_control::Name;
-use vintage_model::{Completion, Decoder, ModelFolder, Packed, SamplingParams};
+use vintage_model::{Decoder, ModelFolder, Packed};
 
 use crate::{
     error::Error,
+    roll::{Source, roll},
     texts::{Texts, model},
 };
 
@@ -64,44 +65,44 @@ impl LocalModel {
         &self.texts
     }
 
-    /// Completes each prompt once, on a blocking thread; `seeds` has one seed per prompt.
-    pub async fn complete(
+    /// Samples what `source` gives, in one continuous batch on a blocking thread, until it gives
+    /// nothing more; returns the source with what became of the batch.
+    pub async fn sample<S: Source + 'static>(
         &self,
-        prompts: Vec<Vec<u32>>,
-        params: SamplingParams,
-        seeds: Vec<u64>,
-    ) -> Result<Vec<Completion>, Error> {
+        mut source: S,
+    ) -> Result<(S, Result<(), Error>), Error> {
         let decoder = Arc::clone(&self.decoder);
-        let sampled = spawn_blocking(move || decoder.generate(&prompts, &params, &seeds));
-        sampled.await?.map_err(model("sample"))
+        let sampled = spawn_blocking(move || {
+            let outcome = roll(&decoder, &mut source);
+            (source, outcome)
+        });
+        let (source, outcome) = sampled.await?;
+        Ok((source, outcome.map_err(model("sample"))))
     }
 
-    /// Returns the `count` likeliest tokens at the place of each sampled token, with their log-probs
-    /// at `temperature` over the whole vocabulary.
-    pub async fn likeliest(
+    /// Computes the `count` likeliest tokens at the place of each sampled token, with their log-probs
+    /// at `temperature` over the whole vocabulary, on this thread.
+    pub fn likeliest(
         &self,
         prompt: &[u32],
         sampled: &[u32],
         temperature: f32,
         count: usize,
     ) -> Result<Vec<Likeliest>, Error> {
-        let decoder = Arc::clone(&self.decoder);
         let first = prompt.len().saturating_sub(1) as u32;
         let places: Vec<u32> = (first..first + sampled.len() as u32).collect();
         // The last sampled token is a target only.
         let before = &sampled[..sampled.len().saturating_sub(1)];
         let batch = Packed::new([[prompt, before].concat()]);
-        let found = spawn_blocking(move || {
-            let vocabulary = decoder.config().vocab_size;
-            let mut found = Vec::with_capacity(places.len());
-            for part in places.chunks((LOGITS / vocabulary).max(1)) {
-                let logits = decoder.logits(&batch, part)?;
-                let rows = logits.chunks_exact(vocabulary);
-                found.extend(rows.map(|row| top(row, temperature, count)));
-            }
-            Ok(found)
-        });
-        found.await?.map_err(model("find the likeliest tokens"))
+        let vocabulary = self.decoder.config().vocab_size;
+        let mut found = Vec::with_capacity(places.len());
+        for part in places.chunks((LOGITS / vocabulary).max(1)) {
+            let logits = self.decoder.logits(&batch, part);
+            let logits = logits.map_err(model("find the likeliest tokens"))?;
+            let rows = logits.chunks_exact(vocabulary);
+            found.extend(rows.map(|row| top(row, temperature, count)));
+        }
+        Ok(found)
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::{
 use vintage_control::{Name, PolicyVersion};
 use vintage_local::{Staging, Texts};
 use vintage_rollout::{
-    Engine, EngineError, Following, Groups, Sample, SampleRequest, Sampling, TurnSampler,
+    Engine, EngineError, Following, Groups, Overlap, Sample, SampleRequest, Sampling, TurnSampler,
 };
 use vintage_settings::RolloutConfig;
 use vintage_store::Weights;
@@ -206,8 +206,8 @@ impl Engine for RemoteEngine {
         Arc::clone(&self.turns) as Arc<dyn TurnSampler>
     }
 
-    fn overlaps(&self) -> bool {
-        true
+    fn overlap(&self) -> Overlap {
+        Overlap::Versions
     }
 }
 

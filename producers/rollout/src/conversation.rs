@@ -16,7 +16,7 @@ use vintage_control::PolicyVersion;
 use vintage_settings::EnvironmentConfig;
 
 use crate::{
-    engine::{Engine, EngineError, Groups, SampleRequest, TurnSampler},
+    engine::{Engine, EngineError, Groups, Overlap, SampleRequest, TurnSampler},
     environment::{Closing, Desk, Environment},
 };
 use drive::Driver;
@@ -90,7 +90,7 @@ impl Engine for ConversingEngine {
             self.desk.clone(),
             self.settings.clone(),
             self.context_len(),
-            self.engine.overlaps(),
+            self.engine.overlap() != Overlap::Nothing,
             requests,
         );
         unfold(driver, |mut driver| async move {
@@ -100,7 +100,7 @@ impl Engine for ConversingEngine {
         .boxed()
     }
 
-    fn overlaps(&self) -> bool {
-        self.engine.overlaps()
+    fn overlap(&self) -> Overlap {
+        self.engine.overlap()
     }
 }

@@ -52,11 +52,21 @@ pub trait Engine: Send {
         self.turns().sample(requests)
     }
 
-    /// Returns true if groups may be requested, and weights loaded, while others are being sampled.
-    /// An engine that computes one call at a time gains nothing from that.
-    fn overlaps(&self) -> bool {
-        false
+    /// Returns what the engine can do while groups are being sampled.
+    fn overlap(&self) -> Overlap {
+        Overlap::Nothing
     }
+}
+
+/// What an engine can do while groups are being sampled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overlap {
+    /// Nothing: it computes one call at a time.
+    Nothing,
+    /// Sample more groups with the weights it holds.
+    SameVersion,
+    /// Sample more groups, and load weights.
+    Versions,
 }
 
 /// Sampler of an engine, with the texts of its model.

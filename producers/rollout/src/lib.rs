@@ -53,8 +53,8 @@ pub use command::{
 };
 pub use conversation::ConversingEngine;
 pub use engine::{
-    Engine, EngineError, Episode, Following, Groups, Sample, SampleRequest, Sampling, Turn,
-    TurnSampler, all_groups,
+    Engine, EngineError, Episode, Following, Groups, Overlap, Sample, SampleRequest, Sampling,
+    Turn, TurnSampler, all_groups,
 };
 pub use environment::{Closing, Environment};
 pub use error::Error;

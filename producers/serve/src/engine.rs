@@ -1,10 +1,10 @@
-//! The model behind the endpoints: one batch of rows at a time, and changes of weights between two
-//! batches.
+//! The model behind the endpoints: one continuous batch, and changes of weights when it is empty.
 
 use std::{
+    collections::HashMap,
     path::PathBuf,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -15,7 +15,8 @@ use vintage_local::{Error, LocalModel, Texts};
 
 use crate::{
     ask::Ask,
-    queue::{Outcome, Queue, Row, Sampled},
+    batch::{Rows, locked},
+    queue::{Outcome, Queue, Row},
     refusal::Refusal,
 };
 
@@ -26,28 +27,28 @@ const UNLABELLED: &str = "unlabelled";
 pub(crate) struct Engine {
     /// Model as it was opened, for tokens and texts.
     first: LocalModel,
-    queue: Mutex<Queue>,
+    queue: Arc<Mutex<Queue>>,
     /// Wakes the sampling task.
     changed: Notify,
-    /// Model that samples. A batch holds the lock, and so does a change of weights.
+    /// Model that samples. A batch holds the lock until it is empty, and so does a change of weights.
     held: tokio::sync::Mutex<LocalModel>,
     /// Label of the weights that sample.
-    label: Mutex<String>,
+    label: Arc<Mutex<String>>,
     /// Largest number of tokens of a batch.
     batch_tokens: usize,
-    sampled: AtomicU64,
+    sampled: Arc<AtomicU64>,
 }
 
 impl Engine {
     pub(crate) fn new(model: LocalModel, label: String, batch_tokens: usize) -> Self {
         Self {
             first: model.clone(),
-            queue: Mutex::default(),
+            queue: Arc::default(),
             changed: Notify::new(),
             held: tokio::sync::Mutex::new(model),
-            label: Mutex::new(label),
+            label: Arc::new(Mutex::new(label)),
             batch_tokens,
-            sampled: AtomicU64::new(0),
+            sampled: Arc::default(),
         }
     }
 
@@ -73,6 +74,7 @@ impl Engine {
     ) -> Result<Vec<oneshot::Receiver<Outcome>>, Refusal> {
         let (mut rows, mut outcomes) = (Vec::new(), Vec::new());
         let seeds = ask.seeds(StdRng::from_os_rng().random());
+        let params = Arc::new(ask.params.clone());
         let prompts = ask
             .prompts
             .iter()
@@ -82,7 +84,7 @@ impl Engine {
             outcomes.push(outcome);
             rows.push(Row {
                 prompt: prompt.clone(),
-                params: ask.params.clone(),
+                params: Arc::clone(&params),
                 seed,
                 likeliest: ask.logprobs.unwrap_or(0),
                 request: request.to_owned(),
@@ -107,51 +109,21 @@ impl Engine {
                 self.changed.notified().await;
             }
             let model = self.held.lock().await;
-            // A pause may have come while the lock was waited for.
-            let batch = self.queue().batch(self.batch_tokens);
-            if !batch.is_empty() {
-                let label = self.label();
-                self.sample(&model, &label, batch).await;
-            }
-        }
-    }
-
-    async fn sample(&self, model: &LocalModel, label: &str, batch: Vec<Row>) {
-        let prompts = batch.iter().map(|row| row.prompt.clone()).collect();
-        let seeds = batch.iter().map(|row| row.seed).collect();
-        let params = batch[0].params.clone();
-        let temperature = match params.temperature {
-            0.0 => 1.0,
-            temperature => temperature,
-        };
-        let completions = match model.complete(prompts, params, seeds).await {
-            Ok(completions) => completions,
-            Err(error) => {
-                tracing::error!("{} completions failed: {error}", batch.len());
-                for row in batch {
-                    let _gone = row.reply.send(Outcome::Failed(error.to_string()));
-                }
-                return;
-            }
-        };
-        for (row, completion) in batch.into_iter().zip(completions) {
-            let likeliest = if row.likeliest == 0 || row.reply.is_closed() {
-                Ok(Vec::new())
-            } else {
-                let tokens = &completion.tokens;
-                let found = model.likeliest(&row.prompt, tokens, temperature, row.likeliest);
-                found.await
+            let rows = Rows {
+                model: model.clone(),
+                queue: Arc::clone(&self.queue),
+                label: Arc::clone(&self.label),
+                sampled: Arc::clone(&self.sampled),
+                most: self.batch_tokens,
+                open: HashMap::new(),
+                begun: 0,
             };
-            let outcome = match likeliest {
-                Ok(likeliest) => Outcome::Sampled(Box::new(Sampled {
-                    completion,
-                    likeliest,
-                    label: label.to_owned(),
-                })),
-                Err(error) => Outcome::Failed(error.to_string()),
-            };
-            self.sampled.fetch_add(1, Ordering::Relaxed);
-            let _gone = row.reply.send(outcome);
+            match model.sample(rows).await {
+                Ok((rows, Err(error))) => rows.fail(&error),
+                Ok((_, Ok(()))) => {}
+                // Their clients see that nobody answers any more.
+                Err(error) => tracing::error!("completions failed: {error}"),
+            }
         }
     }
 
@@ -175,12 +147,13 @@ impl Engine {
         self.queue().paused
     }
 
-    /// Loads the weights of a folder between two batches. Until they are given a label, they have one
+    /// Loads the weights of a folder as soon as what is being sampled has ended. Until they are given a label, they have one
     /// that no version has.
     ///
     /// # Errors
     /// The folder cannot be used; the old weights stay.
     pub(crate) async fn load(&self, folder: PathBuf) -> Result<(), Error> {
+        let _change = Change::begin(&self.queue, &self.changed);
         let mut held = self.held.lock().await;
         *held = held.with_weights_of(folder).await?;
         self.set_label(UNLABELLED.to_owned());
@@ -188,17 +161,35 @@ impl Engine {
     }
 
     pub(crate) fn label(&self) -> String {
-        let label = self.label.lock();
-        label.unwrap_or_else(PoisonError::into_inner).clone()
+        locked(&self.label).clone()
     }
 
     /// Labels the weights.
     pub(crate) fn set_label(&self, label: String) {
-        *self.label.lock().unwrap_or_else(PoisonError::into_inner) = label;
+        *locked(&self.label) = label;
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
-        // No code panics while it holds the lock half-way through a change.
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.queue)
+    }
+}
+
+/// Change of weights: nothing joins the batch until it is over, or has been given up.
+pub(crate) struct Change<'a> {
+    queue: &'a Mutex<Queue>,
+    changed: &'a Notify,
+}
+
+impl<'a> Change<'a> {
+    pub(crate) fn begin(queue: &'a Mutex<Queue>, changed: &'a Notify) -> Self {
+        locked(queue).changes += 1;
+        Self { queue, changed }
+    }
+}
+
+impl Drop for Change<'_> {
+    fn drop(&mut self) {
+        locked(self.queue).changes -= 1;
+        self.changed.notify_one();
     }
 }

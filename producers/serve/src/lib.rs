@@ -5,8 +5,8 @@
 //! * `routes.rs` knows the endpoints.
 //! * `ask.rs` reads a request for completions from its `fields.rs`; whatever it does not know is a
 //!   `refusal.rs` that names the field.
-//! * `queue.rs` holds the completions that wait; `engine.rs` samples them, one batch at a time, and
-//!   changes the weights between two batches. So all tokens of a completion are of one version.
+//! * `queue.rs` holds the completions that wait; they join the continuous `batch.rs`. `engine.rs`
+//!   changes the weights when that is empty. So all tokens of a completion are of one version.
 //! * `reply.rs` writes the completions in the form of their endpoint.
 //!
 //! Log-probs are those of the in-process engine: over the whole vocabulary at the sampling
@@ -50,6 +50,7 @@
 //! ```
 
 mod ask;
+mod batch;
 mod engine;
 mod error;
 mod fields;

@@ -1,6 +1,6 @@
 //! Completions that wait for the engine, in the order in which they came.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use tokio::sync::oneshot;
 use vintage_local::Likeliest;
@@ -13,7 +13,7 @@ const WAITING: usize = 1 << 22;
 #[derive(Debug)]
 pub(crate) struct Row {
     pub(crate) prompt: Vec<u32>,
-    pub(crate) params: SamplingParams,
+    pub(crate) params: Arc<SamplingParams>,
     pub(crate) seed: u64,
     /// Number of likeliest tokens beside each sampled one; 0 computes none.
     pub(crate) likeliest: usize,
@@ -41,7 +41,7 @@ pub(crate) struct Sampled {
 }
 
 impl Row {
-    fn tokens(&self) -> usize {
+    pub(crate) fn tokens(&self) -> usize {
         self.prompt.len() + self.params.max_tokens
     }
 }
@@ -51,7 +51,10 @@ impl Row {
 pub(crate) struct Queue {
     rows: VecDeque<Row>,
     tokens: usize,
+    /// True if a client has stopped the engine.
     pub(crate) paused: bool,
+    /// Number of changes of weights that wait for the batch in hand to end.
+    pub(crate) changes: usize,
 }
 
 impl Queue {
@@ -73,34 +76,27 @@ impl Queue {
 
     /// Returns true if a row may be sampled now.
     pub(crate) fn is_due(&self) -> bool {
-        !self.paused && !self.rows.is_empty()
+        !self.paused && self.changes == 0 && !self.rows.is_empty()
     }
 
-    /// Takes the first row, and with it those behind it of the same settings, as far as all together
-    /// have at most `most` tokens. Rows whose client is gone are dropped.
-    pub(crate) fn batch(&mut self, most: usize) -> Vec<Row> {
-        if self.paused {
-            return Vec::new();
-        }
-        let (mut batch, mut tokens) = (Vec::<Row>::new(), 0);
-        let mut left = VecDeque::with_capacity(self.rows.len());
-        for row in self.rows.drain(..) {
-            if row.reply.is_closed() {
-                continue;
+    /// Takes rows in their order, as far as they have at most `room` tokens together; a row that is
+    /// longer is taken only if it would be `alone`. Rows whose client is gone are dropped.
+    pub(crate) fn take(&mut self, room: usize, alone: bool) -> Vec<Row> {
+        let (mut taken, mut tokens) = (Vec::<Row>::new(), 0);
+        while self.is_due() {
+            let gone = self.rows.front().is_some_and(|row| row.reply.is_closed());
+            let next = self.rows.front().map_or(0, Row::tokens);
+            let fits = tokens + next <= room || (alone && taken.is_empty());
+            if !gone && !fits {
+                break;
             }
-            let joins = batch
-                .first()
-                .is_none_or(|first| first.params == row.params && tokens + row.tokens() <= most);
-            if joins {
-                tokens += row.tokens();
-                batch.push(row);
-            } else {
-                left.push_back(row);
+            self.tokens -= next;
+            if let Some(row) = self.rows.pop_front().filter(|_| !gone) {
+                tokens += next;
+                taken.push(row);
             }
         }
-        self.tokens = left.iter().map(Row::tokens).sum();
-        self.rows = left;
-        batch
+        taken
     }
 
     /// Takes out rows by their requests; returns the number of requests.
@@ -134,7 +130,7 @@ mod tests {
         };
         let row = Row {
             prompt: vec![1, 2],
-            params,
+            params: Arc::new(params),
             seed: 0,
             likeliest: 0,
             request: request.to_owned(),
@@ -148,24 +144,29 @@ mod tests {
     }
 
     #[test]
-    fn rows_of_one_setting_are_sampled_together_in_their_order() {
+    fn rows_are_taken_in_their_order_as_far_as_there_is_room() {
         let mut queue = Queue::default();
-        let asked = [("a", 8), ("b", 4), ("c", 8), ("d", 8), ("gone", 8)];
+        let asked = [("a", 8), ("gone", 8), ("b", 4), ("c", 8), ("d", 8)];
         let (rows, mut outcomes): (Vec<_>, Vec<_>) = asked
             .into_iter()
             .map(|(name, most)| row(name, most))
             .unzip();
-        outcomes.pop();
+        outcomes.remove(1);
         assert!(queue.append(rows));
         queue.paused = true;
-        assert!(!queue.is_due() && queue.batch(100).is_empty());
+        assert!(!queue.is_due() && queue.take(100, true).is_empty());
         queue.paused = false;
-        // Two rows of 10 tokens each fit.
-        assert_eq!(requests(&queue.batch(29)), ["a", "c"]);
+        queue.changes = 1;
+        assert!(!queue.is_due() && queue.take(100, true).is_empty());
+        queue.changes = 0;
+        // Rows of 10 and 6 tokens fit; no later one overtakes the next, which does not.
+        assert_eq!(requests(&queue.take(17, true)), ["a", "b"]);
+        assert!(queue.take(9, false).is_empty());
         // A row that is longer than all the room runs alone.
-        assert_eq!(requests(&queue.batch(1)), ["b"]);
-        assert_eq!(requests(&queue.batch(100)), ["d"]);
+        assert_eq!(requests(&queue.take(9, true)), ["c"]);
+        assert_eq!(requests(&queue.take(10, false)), ["d"]);
         assert!(!queue.is_due());
+        assert_eq!(queue.tokens, 0);
     }
 
     #[test]
@@ -177,7 +178,7 @@ mod tests {
         assert_eq!(queue.abort(|request| request == "a"), 1);
         assert!(matches!(outcomes[1].try_recv(), Ok(Outcome::Aborted)));
         assert!(outcomes[2].try_recv().is_err());
-        assert_eq!(requests(&queue.batch(100)), ["b"]);
+        assert_eq!(requests(&queue.take(100, true)), ["b"]);
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! Batched sampling with a key-value cache.
 
+mod batch;
 mod pass;
 mod pick;
-mod sampler;
 mod weights;
 
-use self::sampler::Sampler;
+use std::sync::Arc;
+
+pub use self::batch::{Ask, Batch};
 use crate::{
     decoder::Decoder,
     error::{Error, Result},
@@ -74,85 +76,40 @@ pub struct Completion {
 }
 
 impl Decoder {
-    /// Samples one completion per prompt. Row i draws from a generator seeded with `seeds[i]` only,
-    /// and its tokens and log-probs are the same bit for bit alone, among other rows and at any
-    /// number of threads. Equal prompts are run once. No gradients or activations are kept.
+    /// Samples one completion per prompt, all in one [`Batch`]. Row i draws from a generator seeded
+    /// with `seeds[i]` only, and its tokens and log-probs are the same bit for bit alone, among other
+    /// rows and at any number of threads. Equal prompts are run once. No gradients or activations are
+    /// kept.
     ///
     /// # Errors
-    /// A prompt is empty, fills the whole context or has an unknown token; a setting is out of
-    /// range; or logits are not finite.
+    /// There is not one seed per prompt; or as [`Batch::admit`].
     pub fn generate(
         &self,
         prompts: &[Vec<u32>],
         params: &SamplingParams,
         seeds: &[u64],
     ) -> Result<Vec<Completion>> {
-        self.check_request(prompts, params, seeds)?;
-        if prompts.is_empty() {
-            return Ok(Vec::new());
-        }
-        if params.max_tokens == 0 {
-            let empty = || Completion {
-                tokens: Vec::new(),
-                logprobs: Vec::new(),
-                finish_reason: FinishReason::Length,
-            };
-            return Ok(prompts.iter().map(|_| empty()).collect());
-        }
-        Sampler::new(self, prompts, params, seeds)?.run()
-    }
-
-    fn check_request(
-        &self,
-        prompts: &[Vec<u32>],
-        params: &SamplingParams,
-        seeds: &[u64],
-    ) -> Result<()> {
-        let refuse = |problem: String| Err(Error::Input(format!("sampling: {problem}")));
         if seeds.len() != prompts.len() {
-            return refuse(format!(
-                "{} prompts and {} seeds; give one seed per prompt",
+            return Err(Error::Input(format!(
+                "sampling: {} prompts and {} seeds; give one seed per prompt",
                 prompts.len(),
                 seeds.len()
-            ));
+            )));
         }
-        if !(params.temperature >= 0.0 && params.temperature.is_finite()) {
-            return refuse(format!(
-                "temperature {} is not a number from 0 up",
-                params.temperature
-            ));
+        let params = Arc::new(params.clone());
+        let asks = prompts.iter().zip(seeds).map(|(prompt, &seed)| Ask {
+            prompt: prompt.clone(),
+            params: Arc::clone(&params),
+            seed,
+        });
+        let mut batch = Batch::new(self)?;
+        batch.admit(asks.enumerate().collect())?;
+        let mut finished = batch.finished();
+        while !batch.is_empty() {
+            batch.step()?;
+            finished.extend(batch.finished());
         }
-        if !(params.top_p > 0.0 && params.top_p <= 1.0) {
-            return refuse(format!(
-                "top_p {} is not above 0 and at most 1",
-                params.top_p
-            ));
-        }
-        if params.top_k < 0 {
-            return refuse(format!("top_k {} is below 0; 0 turns it off", params.top_k));
-        }
-        let context = self.config.max_position_embeddings;
-        for (row, prompt) in prompts.iter().enumerate() {
-            if prompt.is_empty() {
-                return refuse(format!("prompt {row} has no token"));
-            }
-            if prompt.len() >= context {
-                return refuse(format!(
-                    "prompt {row} has {} tokens, which leaves no room in the model's context of \
-                     {context}; shorten it",
-                    prompt.len()
-                ));
-            }
-            if let Some(token) = prompt
-                .iter()
-                .find(|&&token| token as usize >= self.config.vocab_size)
-            {
-                return refuse(format!(
-                    "prompt {row} has token {token}, outside the model's vocabulary of {}",
-                    self.config.vocab_size
-                ));
-            }
-        }
-        Ok(())
+        finished.sort_by_key(|(row, _)| *row);
+        Ok(finished.into_iter().map(|(_, row)| row).collect())
     }
 }

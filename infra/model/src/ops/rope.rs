@@ -20,24 +20,30 @@ pub struct Table {
 impl Table {
     /// Computes the table of rotations by `frequencies`, in radians per position.
     pub fn new(frequencies: &[f32], len: usize) -> Self {
-        let half = frequencies.len();
         let mut table = Self {
-            half,
+            half: frequencies.len(),
             cos: Vec::new(),
             sin: Vec::new(),
         };
-        table.cos.reserve(len * half);
-        table.sin.reserve(len * half);
-        for position in 0..len {
+        table.reach(frequencies, len);
+        table
+    }
+
+    /// Extends the table to `len` positions at least.
+    pub(crate) fn reach(&mut self, frequencies: &[f32], len: usize) {
+        let known = self.cos.len() / self.half.max(1);
+        let more = len.saturating_sub(known) * self.half;
+        self.cos.reserve(more);
+        self.sin.reserve(more);
+        for position in known..len {
             for frequency in frequencies {
                 // The product is rounded to f32, as in transformers and vLLM.
                 let angle = position as f32 * frequency;
                 let (sin, cos) = f64::from(angle).sin_cos();
-                table.cos.push(cos as f32);
-                table.sin.push(sin as f32);
+                self.cos.push(cos as f32);
+                self.sin.push(sin as f32);
             }
         }
-        table
     }
 }
 

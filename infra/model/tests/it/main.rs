@@ -2,6 +2,7 @@
 
 mod candle_reference;
 mod chats;
+mod continuous;
 mod finite_difference;
 mod folder;
 mod following;

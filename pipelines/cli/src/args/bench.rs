@@ -238,7 +238,9 @@ Examples:
   vintage bench generate
   vintage bench generate --model models/SmolLM2-135M-Instruct --python venv/bin/python --output json
 
-Prompts are random tokens of one length, completions end at their length. Both programs sample from
+Prompts are random tokens of one length, completions end at their length. With --ragged they end at
+lengths of their own: here the next prompt takes the place of what has ended, a call of generate ends
+with its longest. Both programs sample from
 the whole vocabulary at temperature 1 with a key-value cache in float32; this program returns
 log-probs too. The rows of a group share their prompt.";
 
@@ -260,6 +262,10 @@ pub(crate) struct GenerateBenchArgs {
     /// Tokens of a completion.
     #[arg(long, value_name = "N", default_value_t = 24)]
     pub(crate) completion: usize,
+    /// Samples this many times the batch, in completions of different lengths, from 1 token to those of
+    /// a completion.
+    #[arg(long, value_name = "N")]
+    pub(crate) ragged: Option<usize>,
     /// Compute threads of each program. [default: the number of cores]
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<usize>,

@@ -15,15 +15,15 @@ Examples:
 
 GET /health, /version, /v1/models; POST /v1/completions, /v1/chat/completions and
 /inference/v1/generate; and the calls by which a run changes a server's weights. A field that is not
-known is refused with its name. It computes one batch at a time, on this machine's CPU: for many
+known is refused with its name. It computes on this machine's CPU, in one continuous batch: for many
 tokens take vLLM.
 With --output json it prints one line once it listens. The first ^C answers what has come.";
 
 /// Serves a model, or a version of a run's policy, over vLLM's HTTP.
 ///
 /// The engine is the one in the process of `vintage run`: log-probs are over the whole vocabulary at
-/// the sampling temperature, and a seed gives the same tokens. Weights are changed between two
-/// batches, so all tokens of a completion are of one version.
+/// the sampling temperature, and a seed gives the same tokens. A request joins those that are being
+/// sampled. Weights are changed when these have ended, so all tokens of a completion are of one version.
 #[derive(Debug, Args)]
 #[command(after_long_help = SERVE, disable_version_flag = true)]
 pub(crate) struct ServeArgs {

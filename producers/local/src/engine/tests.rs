@@ -4,10 +4,11 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures::StreamExt as _;
 use vintage_control::PolicyVersion;
 use vintage_model::{Decoder, DecoderConfig, ModelFolder, Packed, ParamSet, Targets, Tokenizer};
 use vintage_rollout::{
-    Engine, EngineError, Form, Prompt, Sample, SampleRequest, Sampling, Turn, all_groups,
+    Engine, EngineError, Form, Overlap, Prompt, Sample, SampleRequest, Sampling, Turn, all_groups,
     group_seed, turn_seed,
 };
 use vintage_store::{Store, Weights};
@@ -112,6 +113,47 @@ async fn a_slot_gives_the_same_samples_whatever_runs_beside_it() {
         .unwrap();
     assert_ne!(tokens(&other[0]), tokens(&alone[0]));
     assert!(sample(&mut engine, Vec::new()).await.unwrap().is_empty());
+}
+
+/// Calls join the batch that is being sampled, with settings of their own; one that nobody waits for
+/// any more is given up, and so is one that cannot be sampled.
+#[tokio::test]
+async fn calls_share_a_batch_and_give_what_they_give_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let (weights, _) = policy(folder.path()).await;
+    let engine = LocalEngine::open(weights, name(), PolicyVersion(0)).await;
+    let mut engine = engine.unwrap();
+    assert_eq!(engine.overlap(), Overlap::SameVersion);
+    let with = |slot: u64, max_tokens: usize, temperature: f32| SampleRequest {
+        sampling: Sampling {
+            max_tokens,
+            temperature,
+            ..SAMPLING
+        },
+        ..request("12+3=", slot, 3)
+    };
+    let asked = [with(0, 40, 1.0), with(1, 2, 0.5), with(2, 12, 1.0)];
+    let mut alone = Vec::new();
+    for request in &asked {
+        let groups = sample(&mut engine, vec![request.clone()]).await.unwrap();
+        alone.push(tokens(&groups[0]));
+    }
+    for _ in 0..10 {
+        let dropped = engine.sample(vec![with(7, 400, 1.0)]);
+        let refused = engine.sample(vec![request("1+é=", 8, 1), asked[0].clone()]);
+        let calls = asked.clone().map(|request| engine.sample(vec![request]));
+        drop(dropped);
+        let calls = futures::future::join_all(calls.into_iter().map(|call| all_groups(call, 1)));
+        for (groups, alone) in calls.await.into_iter().zip(&alone) {
+            assert_eq!(tokens(&groups.unwrap()[0]), *alone);
+        }
+        let mut both: Vec<_> = refused.collect().await;
+        both.sort_by_key(|(place, _)| *place);
+        assert!(matches!(both[0].1, Err(EngineError::BadRequest(_))));
+        let rows = both[1].1.as_ref().unwrap();
+        assert_eq!(tokens(rows), alone[0]);
+        assert!(rows.iter().all(|row| row.seconds > 0.0));
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Groups that are being sampled.
 
-use std::{sync::Arc, time::Instant};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use futures::{
     FutureExt as _, StreamExt as _,
@@ -27,7 +27,10 @@ pub(super) type Landed = (Begun, Result<Vec<Sample>, EngineError>);
 /// Groups that are being sampled, over all calls of the engine that have not ended.
 pub(super) struct Flight {
     streams: SelectAll<futures::stream::BoxStream<'static, (usize, Answer)>>,
-    begun: Vec<Option<Begun>>,
+    /// Groups by their numbers, in the order in which they were begun.
+    begun: BTreeMap<usize, Begun>,
+    /// Number of the next group.
+    next: usize,
     /// Time of the last landing, or of the first start if none has landed since.
     since: Instant,
 }
@@ -38,28 +41,29 @@ impl Flight {
     pub(super) fn new() -> Self {
         Self {
             streams: select_all([]),
-            begun: Vec::new(),
+            begun: BTreeMap::new(),
+            next: 0,
             since: Instant::now(),
         }
     }
 
     /// Number of groups that are being sampled.
     pub(super) fn len(&self) -> usize {
-        self.begun.iter().flatten().count()
+        self.begun.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.begun.is_empty()
     }
 
     /// Adds the groups of a call, in the order of its requests.
     pub(super) fn start(&mut self, groups: Vec<Begun>, answers: Groups) {
         if self.is_empty() {
-            self.begun.clear();
             self.since = Instant::now();
         }
-        let first = self.begun.len();
-        self.begun.extend(groups.into_iter().map(Some));
+        let first = self.next;
+        self.next += groups.len();
+        self.begun.extend((first..).zip(groups));
         let answers = answers.map(move |(index, answer)| (first + index, answer));
         self.streams.push(answers.boxed());
     }
@@ -70,7 +74,7 @@ impl Flight {
         let mut landed = Vec::new();
         let mut next = self.streams.next().await;
         while let Some((index, answer)) = next {
-            if let Some(begun) = self.begun.get_mut(index).and_then(Option::take) {
+            if let Some(begun) = self.begun.remove(&index) {
                 landed.push((index, (begun, answer)));
             }
             next = self.streams.next().now_or_never().flatten();
@@ -89,10 +93,7 @@ impl Flight {
     /// Cancels all groups and returns their leases.
     pub(super) fn abandon(&mut self) -> Vec<Lease> {
         self.streams = select_all([]);
-        self.begun
-            .drain(..)
-            .flatten()
-            .map(|begun| begun.lease)
-            .collect()
+        let begun = std::mem::take(&mut self.begun);
+        begun.into_values().map(|begun| begun.lease).collect()
     }
 }

@@ -10,7 +10,7 @@ use vintage_control::{Lease, Metric, PolicyAnnouncement, PolicyVersion};
 use vintage_trajectory::GroupId;
 
 use crate::{
-    engine::{Engine, EngineError, Sample, SampleRequest, Sampling},
+    engine::{Engine, EngineError, Overlap, Sample, SampleRequest, Sampling},
     error::Error,
     event::ProducerEvent,
     follow::ReceivedAnnouncement,
@@ -107,7 +107,7 @@ impl Sampler {
                     return Ok(());
                 }
                 self.check(record)?;
-                let room = self.room(flight);
+                let room = self.room(flight, record.version);
                 if room > 0 {
                     admission = self.leases.begin(record.version, room);
                 }
@@ -142,11 +142,15 @@ impl Sampler {
         Ok(())
     }
 
-    /// Number of groups that may be begun now.
-    fn room(&self, flight: &Flight) -> usize {
-        if flight.is_empty() {
-            self.concurrent_groups
-        } else if self.engine.overlaps() {
+    /// Number of groups that may be begun now, with the `newest` version announced.
+    fn room(&self, flight: &Flight, newest: PolicyVersion) -> usize {
+        let may_join = match self.engine.overlap() {
+            _ if flight.is_empty() => true,
+            Overlap::Nothing => false,
+            Overlap::SameVersion => self.engine.version() == newest,
+            Overlap::Versions => true,
+        };
+        if may_join {
             self.concurrent_groups.saturating_sub(flight.len())
         } else {
             0
@@ -170,7 +174,12 @@ impl Sampler {
         stop: &CancellationToken,
         flight: &mut Flight,
     ) -> Result<bool, Error> {
-        let hungry = self.room(flight) > 0;
+        let newest = self
+            .policies
+            .borrow()
+            .as_ref()
+            .map(|news| news.record.version);
+        let hungry = newest.is_none_or(|newest| self.room(flight, newest) > 0);
         let landed = tokio::select! {
             landed = flight.landed() => landed,
             open = self.wait(stop), if hungry => return Ok(open || stop.is_cancelled()),
@@ -195,7 +204,8 @@ impl Sampler {
         let exact = admission.leases.iter().any(|lease| lease.batch >= 0);
         let mut passed_on = Ok(true);
         // A batch of one version must not see another in the middle of a completion.
-        while exact && self.engine.version() != admission.version && !flight.is_empty() {
+        let alone = exact || self.engine.overlap() != Overlap::Versions;
+        while alone && self.engine.version() != admission.version && !flight.is_empty() {
             passed_on = self.land(flight).await;
             if !matches!(passed_on, Ok(true)) {
                 self.leases.take_back(&admission.leases);

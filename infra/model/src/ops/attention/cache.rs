@@ -1,6 +1,6 @@
-//! Key-value cache of a sampler's rows, laid out for one query at a time. Keys are stored in blocks
-//! of 16 with the dimension outside, so that one register holds a dimension of 16 keys; values are
-//! stored in rows padded to whole registers.
+//! Key-value cache of a batch's rows, laid out for one query at a time. Keys are stored in blocks of
+//! 16 with the dimension outside, so that one register holds a dimension of 16 keys; values are
+//! stored in rows padded to whole registers. A row has memory for the blocks that it has filled.
 
 use rayon::prelude::*;
 
@@ -12,8 +12,12 @@ use crate::cpu::{is_worth_it, multiversion};
 /// Key-value cache of one layer.
 pub(crate) struct Cache {
     heads: Heads,
-    /// Index of the first block of 16 keys of every row, followed by the number of blocks.
-    starts: Vec<usize>,
+    rows: Vec<Row>,
+}
+
+/// Keys and values of one row.
+#[derive(Default)]
+struct Row {
     /// Keys, `[block of keys, key head, dimension][key]`.
     keys: Vec<Block>,
     /// Values, `[block of keys, key head, key in block, block of dimensions][dimension]`.
@@ -28,43 +32,59 @@ pub(crate) struct Reader {
 }
 
 impl Cache {
-    /// Creates a cache that holds `capacities[row]` keys of every row.
-    pub(crate) fn new(heads: Heads, capacities: &[usize]) -> Self {
-        let mut starts = vec![0];
-        let mut blocks = 0;
-        for capacity in capacities {
-            blocks += capacity.div_ceil(LANES);
-            starts.push(blocks);
-        }
-        let zero = [0.0; LANES];
+    /// Creates a cache without rows.
+    pub(crate) fn new(heads: Heads) -> Self {
         Self {
             heads,
-            starts,
-            keys: vec![zero; blocks * heads.key * heads.width],
-            values: vec![zero; blocks * heads.key * LANES * heads.width.div_ceil(LANES)],
+            rows: Vec::new(),
         }
     }
 
-    /// Stores keys and values `[n, key heads · width]` of `row`, starting at position `from`.
+    /// Makes `row` an empty one, which will hold `keys` keys at most.
+    pub(crate) fn open(&mut self, row: usize, keys: usize) {
+        if self.rows.len() <= row {
+            self.rows.resize_with(row + 1, Row::default);
+        }
+        let Heads { key, width, .. } = self.heads;
+        let blocks = keys.div_ceil(LANES);
+        // Only addresses are reserved: the system gives memory for what is written.
+        self.rows[row] = Row {
+            keys: Vec::with_capacity(blocks * key * width),
+            values: Vec::with_capacity(blocks * key * LANES * width.div_ceil(LANES)),
+        };
+    }
+
+    /// Frees the memory of `row`.
+    pub(crate) fn close(&mut self, row: usize) {
+        self.rows[row] = Row::default();
+    }
+
+    /// Stores keys and values `[n, key heads · width]` of `row`, starting at position `from`, up to
+    /// which the row is filled.
     pub(crate) fn store(&mut self, row: usize, from: usize, k: &[f32], v: &[f32]) {
         let Heads {
             key: heads, width, ..
         } = self.heads;
         let dims = width.div_ceil(LANES);
         let stride = heads * width;
+        let row = &mut self.rows[row];
+        let blocks = (from + k.len() / stride).div_ceil(LANES);
+        row.keys.resize(blocks * heads * width, [0.0; LANES]);
+        row.values
+            .resize(blocks * heads * LANES * dims, [0.0; LANES]);
         for (i, (k, v)) in k
             .chunks_exact(stride)
             .zip(v.chunks_exact(stride))
             .enumerate()
         {
-            let (block, lane) = (self.starts[row] + (from + i) / LANES, (from + i) % LANES);
+            let (block, lane) = ((from + i) / LANES, (from + i) % LANES);
             for head in 0..heads {
                 let at = (block * heads + head) * width;
-                let keys = &mut self.keys[at..at + width];
+                let keys = &mut row.keys[at..at + width];
                 let k = &k[head * width..(head + 1) * width];
                 keys.iter_mut().zip(k).for_each(|(keys, k)| keys[lane] = *k);
                 let at = ((block * heads + head) * LANES + lane) * dims;
-                let values = self.values[at..at + dims].as_flattened_mut();
+                let values = row.values[at..at + dims].as_flattened_mut();
                 values[..width].copy_from_slice(&v[head * width..(head + 1) * width]);
             }
         }
@@ -98,13 +118,14 @@ multiversion! {
         let heads = cache.heads;
         let width = heads.width;
         let dims = width.div_ceil(LANES);
-        let blocks = cache.starts[reader.row]..cache.starts[reader.row] + reader.visible.div_ceil(LANES);
+        let held = &cache.rows[reader.row];
+        let blocks = 0..reader.visible.div_ceil(LANES);
         let mut p = vec![[0.0; LANES]; blocks.len()];
         for (head, (q, out)) in q.chunks_exact(width).zip(out.chunks_exact_mut(width)).enumerate() {
             let key_head = head / heads.group();
             for (p, block) in p.iter_mut().zip(blocks.clone()) {
                 let at = (block * heads.key + key_head) * width;
-                *p = scores(q, &cache.keys[at..at + width]);
+                *p = scores(q, &held.keys[at..at + width]);
             }
             let (_, sum) = exponentials(&mut p, reader.visible, heads.scale());
             let reciprocal = 1.0 / sum;
@@ -113,7 +134,7 @@ multiversion! {
                 let mut chains = [[0.0; LANES]; 4];
                 for (i, block) in blocks.clone().enumerate() {
                     let at = (block * heads.key + key_head) * LANES * dims;
-                    let values = &cache.values[at..at + LANES * dims];
+                    let values = &held.values[at..at + LANES * dims];
                     let shown = (reader.visible - i * LANES).min(LANES);
                     for lane in 0..shown {
                         let chain = lane % 4;

@@ -160,11 +160,12 @@ fn the_cache_matches_the_definition() {
         let case = Case::new(heads, &lens, 1, 64);
         let [out, ..] = case.reference(&noise(case.q.len(), 4));
         let stride = key * width;
-        let mut cache = Cache::new(heads, &lens);
+        let mut cache = Cache::new(heads);
         let (mut readers, mut q, mut expected) = (Vec::new(), Vec::new(), Vec::new());
         for (row, segment) in case.pattern.segments.iter().enumerate() {
             // Stored in two parts, like prompt and completion.
             let (from, to) = (segment.keys.start, segment.keys.end);
+            cache.open(row, lens[row]);
             for (from, to) in [(from, from + lens[row] / 2), (from + lens[row] / 2, to)] {
                 let part = from * stride..to * stride;
                 let place = from - segment.keys.start;
@@ -180,6 +181,7 @@ fn the_cache_matches_the_definition() {
         }
         // A row that has left the batch is skipped.
         readers.remove(0);
+        cache.close(0);
         let q = q.split_off(query * width);
         let out = tensor(cache.attend(&q, &readers), &[3, query * width]).unwrap();
         close("cache", &out, &expected[query * width..]);

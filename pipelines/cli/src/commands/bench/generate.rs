@@ -20,6 +20,7 @@ pub(crate) async fn generate(args: &GenerateBenchArgs, context: &Context) -> Res
         group: args.group,
         prompt: args.prompt,
         completion: args.completion,
+        ragged: args.ragged,
         threads: args.threads.unwrap_or(cores),
         rounds: args.rounds,
         python: args.python.clone(),
@@ -78,12 +79,13 @@ fn text(report: &GenerateReport) -> String {
         "of CPU",
     ];
     format!(
-        "{} parameters, {} of weights a step; prompts of {} tokens, completions of {}, {} of each \
+        "{} parameters, {} of weights a step; prompts of {} tokens, completions of {}{}, {} of each \
          prompt\n{}, {} threads, load {:.1} to {:.1}; vintage {}, {rival}; medians of {} rounds \
          (range)\n{}",
         grouped(report.parameters as u64),
         bytes(report.step_bytes as u64),
         report.prompt,
+        if report.ragged.is_some() { "1 to " } else { "" },
         report.completion,
         report.group,
         report.processor,

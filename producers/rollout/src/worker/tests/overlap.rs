@@ -7,14 +7,14 @@ use super::{
     scripted::{Script, ScriptedEngine},
     stage::{Stage, slots, start},
 };
-use crate::ProducerEvent;
+use crate::{ProducerEvent, engine::Overlap};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_group_holds_no_other_back() {
     let mut stage = Stage::new().await;
     let slow = Arc::new(Semaphore::new(0));
     let script = Script {
-        overlaps: true,
+        overlap: Overlap::Versions,
         slow: Some(("3+1=", Arc::clone(&slow))),
         ..Default::default()
     };
@@ -45,6 +45,38 @@ async fn a_slow_group_holds_no_other_back() {
     all.extend(slots(&last));
     all.sort_unstable();
     assert_eq!(all, (0..13).collect::<Vec<_>>());
+    running.cancel.cancel();
+    assert_eq!(running.end().await.unwrap().groups, 13);
+}
+
+/// An engine with one batch of one version: freed places are filled while its weights are the newest,
+/// and newer ones are loaded when nothing is being sampled any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_is_refilled_until_there_are_newer_weights() {
+    let mut stage = Stage::new().await;
+    let slow = Arc::new(Semaphore::new(0));
+    let script = Script {
+        overlap: Overlap::SameVersion,
+        slow: Some(("3+1=", Arc::clone(&slow))),
+        ..Default::default()
+    };
+    let engine = ScriptedEngine::new(script);
+    let loads = engine.loads();
+    let running = start(stage.setup(engine));
+    stage.version(0).await;
+    stage.grant(&running.id, &any(0..7, 0)).await;
+    let others = stage.groups(6).await;
+    assert!(others.iter().all(|group| group.rows[0].prompt_id != "p3"));
+    stage.version(1).await;
+    stage.grant(&running.id, &any(7..13, 1)).await;
+    slow.add_permits(10);
+    let later = stage.groups(7).await;
+    let versions: Vec<_> = later
+        .iter()
+        .map(|group| group.headers.min_policy_version.0)
+        .collect();
+    assert_eq!(versions, [0, 1, 1, 1, 1, 1, 1]);
+    assert_eq!(*loads.lock().unwrap(), [1]);
     running.cancel.cancel();
     assert_eq!(running.end().await.unwrap().groups, 13);
 }

@@ -10,7 +10,7 @@ use vintage_control::PolicyVersion;
 use vintage_trajectory::{LogprobMode, PolicySpan};
 
 use crate::{
-    engine::{Engine, EngineError, Following, Groups, Sample, SampleRequest, TurnSampler},
+    engine::{Engine, EngineError, Following, Groups, Overlap, Sample, SampleRequest, TurnSampler},
     error::Error,
     reward::{FailureReason, Reward, RewardFailure, RewardItem, RewardScore},
 };
@@ -25,8 +25,8 @@ pub(super) struct Script {
     pub(super) pruned: BTreeSet<u64>,
     /// Semaphore of which every call takes a permit.
     pub(super) hold: Option<Arc<Semaphore>>,
-    /// True if calls may overlap.
-    pub(super) overlaps: bool,
+    /// What may be done while a call runs.
+    pub(super) overlap: Overlap,
     /// Prompt whose groups take a permit of a semaphore each.
     pub(super) slow: Option<(&'static str, Arc<Semaphore>)>,
     /// Prompts whose groups cannot be sampled.
@@ -40,7 +40,7 @@ impl Default for Script {
             context: 30,
             pruned: BTreeSet::new(),
             hold: None,
-            overlaps: false,
+            overlap: Overlap::Nothing,
             slow: None,
             failing: BTreeSet::new(),
         }
@@ -116,8 +116,8 @@ impl Engine for ScriptedEngine {
         })
     }
 
-    fn overlaps(&self) -> bool {
-        self.script.overlaps
+    fn overlap(&self) -> Overlap {
+        self.script.overlap
     }
 }
 
