@@ -2,7 +2,8 @@
 # Checks training on the NVIDIA GPU of this machine, with a program that was built for one:
 #   infra/cuda/check.sh [PROGRAM] [FOLDER]    (default target/cuda/vintage, results in target/cuda/check)
 # the mask on the oracle's cases, parity with transformers, a short training run with its exact
-# replay, and a table of tokens per second. Exits 0 if all holds, else with what does not.
+# replay, and a table of tokens per second; VINTAGE_PYTHON names a Python with torch and transformers, which then
+# computes the same updates in turns, VINTAGE_MODELS more models. Exits 0 if all holds, else with what does not.
 set -euo pipefail
 
 root=$(realpath "$(dirname "$0")/../..")
@@ -34,10 +35,11 @@ step "a short run of the built-in task, and its plans again"
 "$vintage" replay "$out/run" --exact --output json | tee "$out/replay.json" ||
   fail "the same plans gave other bits on this GPU: see $out/replay.json"
 
-step "tokens per second"
-"$vintage" bench update --device "$device" --rows 64 --prompt 128 --completion 384 | tee "$out/bench.txt"
+step "tokens per second${VINTAGE_PYTHON:+, beside PyTorch}"
+beside=(${VINTAGE_PYTHON:+--python "$VINTAGE_PYTHON"})
+"$vintage" bench update --device "$device" --rows 64 --prompt 128 --completion 384 "${beside[@]}" | tee "$out/bench.txt"
 for model in ${VINTAGE_MODELS:-}; do
   "$vintage" bench update --device "$device" --model "$model" --rows 32 --prompt 256 --completion 768 \
-    --micro-batch-tokens 8192 --recompute | tee -a "$out/bench.txt"
+    --micro-batch-tokens 8192 --recompute "${beside[@]}" | tee -a "$out/bench.txt"
 done
 echo; echo "All holds. Files are in $out."

@@ -14,7 +14,7 @@ use parquet::{
 /// Compression of the pages of an archive file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Codec {
-    /// Nothing is compressed; meant for benchmarks.
+    /// Zstandard at the given level.
     Zstd(i32),
     /// None, for benchmarks.
     Uncompressed,

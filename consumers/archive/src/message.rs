@@ -38,7 +38,7 @@ impl Message {
     pub(crate) fn of(record: Record) -> Self {
         let pairs = record.headers.iter();
         let pairs = pairs.map(|h| (h.key.as_str(), h.value.as_deref()));
-        let (body, payload_crc32c) = match read_record(pairs, record.payload.as_deref()) {
+        let (body, payload_crc32c) = match read_record(pairs, record.payload.as_ref()) {
             // Reading the record verified that the payload has the CRC-32C which the headers claim.
             Ok((headers, rows)) => (Body::Rows(rows), Some(headers.crc32c)),
             Err(BadRecord { class, detail, .. }) => {

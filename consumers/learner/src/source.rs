@@ -146,16 +146,21 @@ impl RolloutSource for LogSource {
 pub fn read(incarnation: Incarnation, record: &Record) -> Incoming {
     let headers = record.headers.iter();
     let headers = headers.map(|header| (header.key.as_str(), header.value.as_deref()));
-    let payload = record.payload.as_deref();
+    let payload = record.payload.as_ref();
+    let message = read_record(headers, payload);
     Incoming {
         record: RecordId {
             incarnation,
             partition: record.partition,
             offset: record.offset,
         },
-        crc32c: crc32c::crc32c(payload.unwrap_or_default()),
+        // The payload of a message that can be read has the checksum in its headers.
+        crc32c: match &message {
+            Ok((headers, _)) => headers.crc32c,
+            Err(_) => crc32c::crc32c(payload.map_or(&[][..], |payload| &payload[..])),
+        },
         timestamp_ms: record.timestamp_ms,
-        message: read_record(headers, payload),
+        message,
     }
 }
 

@@ -142,7 +142,7 @@ impl Live {
             let pairs = record.headers.iter();
             let pairs = pairs.map(|header| (header.key.as_str(), header.value.as_deref()));
             // Records that cannot be read are left out here as in an archive.
-            if let Ok((headers, rows)) = read_record(pairs, record.payload.as_deref())
+            if let Ok((headers, rows)) = read_record(pairs, record.payload.as_ref())
                 && let Some(group) = self.whole(&record, &headers, &rows)?
             {
                 return Ok(Some(group));

@@ -157,7 +157,7 @@ pub(super) async fn topic(
     let reading = bus.read_whole(topic, "audit", |record| {
         let headers = record.headers.iter();
         let headers = headers.map(|header| (header.key.as_str(), header.value.as_deref()));
-        let read = read_record(headers, record.payload.as_deref());
+        let read = read_record(headers, record.payload.as_ref());
         let (identity, rows) = match &read {
             Ok((headers, rows)) => (headers.into(), Some(rows)),
             Err(bad) => (bad.identity.clone(), None),

@@ -152,7 +152,7 @@ pub fn compare(plan: &GeneratePlan, say: &dyn Fn(&str)) -> Result<GenerateReport
         .build()
         .map_err(because("cannot start the compute threads"))?;
     let mut rival = match &plan.python {
-        Some(python) => Some(Rival::start(python, SCRIPT, folder, plan.threads)?),
+        Some(python) => Some(Rival::start(python, SCRIPT, folder, plan.threads, &[])?),
         None => None,
     };
     let measured = plan.batches.iter().map(|&batch| {

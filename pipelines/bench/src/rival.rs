@@ -35,6 +35,9 @@ pub(crate) struct Seconds {
     pub(crate) seconds: f64,
     /// CPU time of all threads.
     pub(crate) cpu_seconds: f64,
+    /// Peak of the memory of its GPU in bytes, of another program that has one.
+    #[serde(default)]
+    pub(crate) peak_bytes: Option<u64>,
 }
 
 impl Seconds {
@@ -45,6 +48,7 @@ impl Seconds {
         let taken = Self {
             seconds: begun.elapsed().as_secs_f64(),
             cpu_seconds: cpu_seconds()? - used,
+            peak_bytes: None,
         };
         Ok((done, taken))
     }
@@ -117,18 +121,20 @@ pub(crate) struct Rival {
 }
 
 impl Rival {
-    /// Starts `script` with the model in `folder`.
+    /// Starts `script` with the model in `folder`, and `more` arguments after folder and threads.
     pub(crate) fn start(
         python: &Path,
         script: &str,
         folder: &Path,
         threads: usize,
+        more: &[String],
     ) -> Result<Self> {
         let name = python.display();
         let mut child = Command::new(python)
             .args(["-c", script])
             .arg(folder)
             .arg(threads.to_string())
+            .args(more)
             .env("OMP_NUM_THREADS", threads.to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -68,7 +68,8 @@ pub struct Updates {
     pub loss: f64,
 }
 
-/// Updates in PyTorch: transformers' model in float32, its own attention, AdamW in one kernel.
+/// Updates in PyTorch: transformers' model in float32, or with autocast to bf16, its own attention,
+/// AdamW in one kernel. Its weights stay where they are.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Beside {
     /// Versions of the programs.
@@ -82,6 +83,9 @@ pub struct Beside {
     /// Seconds of PyTorch divided by this program's.
     #[serde(flatten)]
     pub ratio: Ratio,
+    /// Peak memory use of the GPU, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peak_bytes: Option<u64>,
 }
 
 /// Contents of a `config.json` for a model that two cores update in about one second.
@@ -90,8 +94,8 @@ pub const SMALL: &str = r#"{"model_type": "llama", "vocab_size": 512, "hidden_si
     "num_key_value_heads": 8, "rms_norm_eps": 1e-6, "rope_theta": 10000.0,
     "max_position_embeddings": 4096, "tie_word_embeddings": false, "hidden_act": "silu"}"#;
 
-/// Times updates in float32, in turns with those of PyTorch if there is a `python` that has it, then
-/// in bf16.
+/// Times updates in float32, then in bf16, in turns with those of PyTorch if there is a `python` that
+/// has it; on a CPU, where bf16 only rounds, those in float32 alone.
 ///
 /// # Errors
 /// As [`time_updates`].
@@ -117,7 +121,7 @@ pub fn measure(
             shape,
             &training(Precision::Bf16),
             devices,
-            None,
+            python.filter(|_| device != Device::Cpu),
         )?,
     ];
     Ok(updates)
@@ -131,14 +135,17 @@ struct Asked {
     completion: usize,
     micro_batch_tokens: usize,
     recompute: bool,
+    bf16: bool,
 }
 
-/// Starts PyTorch with a random model of this shape, on as many threads as compute here.
-fn start(python: &Path, config: &DecoderConfig) -> Result<Rival> {
+/// Starts PyTorch on `device` with a random model of this shape, on as many threads as compute here.
+fn start(python: &Path, config: &DecoderConfig, device: Device) -> Result<Rival> {
     let folder = tempfile::tempdir().map_err(because("cannot make a folder"))?;
     std::fs::write(folder.path().join("config.json"), config.to_json())
         .map_err(because("cannot write the model's config.json"))?;
-    Rival::start(python, SCRIPT, folder.path(), rayon::current_num_threads())
+    let threads = rayon::current_num_threads();
+    let name = device.to_string();
+    Rival::start(python, SCRIPT, folder.path(), threads, &[name])
 }
 
 /// Times updates of a random model with this `config` on `device`, one of the program's `devices`,
@@ -156,7 +163,7 @@ pub fn time_updates(
     python: Option<&Path>,
 ) -> Result<Updates> {
     let mut rival = match python {
-        Some(python) => Some(start(python, config)?),
+        Some(python) => Some(start(python, config, device)?),
         None => None,
     };
     let asked = Asked {
@@ -165,6 +172,7 @@ pub fn time_updates(
         completion: shape.completion_tokens,
         micro_batch_tokens: shape.micro_batch_tokens,
         recompute: training.recompute,
+        bf16: training.compute == Precision::Bf16,
     };
     let engine = devices.open(device, AdamW::default())?;
     devices.forget_peak(device);
@@ -197,6 +205,7 @@ pub fn time_updates(
         threads: rayon::current_num_threads(),
         rounds: Rounds::of(&theirs),
         ratio: Ratio::of(&seconds, &theirs),
+        peak_bytes: theirs.iter().filter_map(|took| took.peak_bytes).max(),
     });
     let tokens = shape.rows * (shape.prompt_tokens + shape.completion_tokens);
     Ok(Updates {

@@ -10,7 +10,7 @@ use vintage_settings::RunConfig;
 
 /// Settings that a resumed run may change: they affect neither past updates nor the meaning of
 /// their plans. The key of a section means all its settings.
-const SAFE: [&str; 22] = [
+const SAFE: [&str; 23] = [
     "learner.steps",
     "learner.recompute",
     // Plans record what was refused.
@@ -30,6 +30,8 @@ const SAFE: [&str; 22] = [
     "rollout.endpoints",
     "rollout.server",
     "rollout.patience_seconds",
+    // Every message holds the log-probs that count.
+    "rollout.logprob_precision",
     // A sample is a function of weights, prompt and seed, whatever is sampled beside it.
     "rollout.concurrent_groups",
     "rollout.reward.directory",

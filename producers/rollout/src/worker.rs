@@ -171,7 +171,7 @@ impl Worker {
             .map_err(Error::bus(format!("connect producer {id}")))?;
         let judge = Judge::new(
             setup.reward,
-            &setup.rollout.reward,
+            &setup.rollout,
             &setup.policy,
             judged,
             leases.clone(),

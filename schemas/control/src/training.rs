@@ -26,15 +26,15 @@ impl Training {
     }
 }
 
-/// Type to which the factors of matrix products, or published weights, are rounded; parameters and
-/// moments stay f32.
+/// Type to which the factors of matrix products, published weights, or log-probs of rollouts are
+/// rounded; parameters and moments stay f32.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// Factors stay in f32.
+    /// Values stay in f32.
     #[default]
     F32,
-    /// Factors are rounded to bf16, and products are summed in f32.
+    /// Values are rounded to bf16, to the nearest and ties to even; sums are f32.
     Bf16,
 }
 

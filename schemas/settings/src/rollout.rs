@@ -1,6 +1,7 @@
 use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
+use vintage_control::Precision;
 
 use crate::{
     environment::EnvironmentConfig,
@@ -27,6 +28,8 @@ pub struct RolloutConfig {
     pub top_p: f64,
     /// Number of likeliest tokens to sample from; 0 = all.
     pub top_k: i32,
+    /// Precision to which log-probs are rounded before they are published: `f32` or `bf16`.
+    pub logprob_precision: Precision,
     /// Maximum number of groups sampled together.
     pub concurrent_groups: usize,
     /// Time in seconds for which a producer waits for a store that is away before it gives up.
@@ -51,6 +54,7 @@ impl Default for RolloutConfig {
             temperature: 1.0,
             top_p: 1.0,
             top_k: 0,
+            logprob_precision: Precision::F32,
             concurrent_groups: 16,
             patience_seconds: 600.0,
             engine: EngineKind::Local,

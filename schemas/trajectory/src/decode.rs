@@ -8,6 +8,7 @@ use arrow::{
     buffer::Buffer,
     ipc::{MetadataVersion, RecordBatch as BatchHeader, reader::RecordBatchDecoder},
 };
+use bytes::Bytes;
 
 use crate::{
     error::Error,
@@ -34,9 +35,13 @@ pub(crate) fn guard<T>(bytes: usize, read: impl FnOnce() -> Result<T, Error>) ->
     })
 }
 
-/// Decodes a message into a batch of the newest schema. Copies the body once and allocates nothing
-/// by lengths that the message claims.
-pub(crate) fn decode(payload: &[u8]) -> Result<RecordBatch, Error> {
+/// Decodes a message into a batch of the newest schema, whose columns lie in what `hold` makes of
+/// the message's body: the same bytes at an address that 8 divides. Allocates nothing by lengths that
+/// the message claims.
+pub(crate) fn decode(
+    payload: &[u8],
+    hold: impl FnOnce(&[u8]) -> Buffer,
+) -> Result<RecordBatch, Error> {
     let refuse = |reason: String| Error::Stream {
         bytes: payload.len(),
         reason,
@@ -67,7 +72,7 @@ pub(crate) fn decode(payload: &[u8]) -> Result<RecordBatch, Error> {
         }
         Next::Frame(_) => return Err(refuse("it has more than one record batch".to_owned())),
     }
-    let body = Buffer::from_slice_ref(frame.body);
+    let body = hold(frame.body);
     let batch = RecordBatchDecoder::try_new(
         &body,
         header,
@@ -78,6 +83,22 @@ pub(crate) fn decode(payload: &[u8]) -> Result<RecordBatch, Error> {
     .with_require_alignment(true)
     .read_record_batch()?;
     Ok(version.lift(batch))
+}
+
+/// Returns a copy of `body`.
+pub(crate) fn copied(body: &[u8]) -> Buffer {
+    Buffer::from(body)
+}
+
+/// Returns `body`, a part of `payload`, as a buffer at an address that 8 divides: without a copy if it
+/// lies at one, as it does where the allocator gave `payload` memory of its own and the prefix of a
+/// message is of this build.
+pub(crate) fn shared(payload: &Bytes, body: &[u8]) -> Buffer {
+    if body.as_ptr().addr().is_multiple_of(8) {
+        Buffer::from(payload.slice_ref(body))
+    } else {
+        copied(body)
+    }
 }
 
 /// Reads the schema frame. The schema that [`crate::encode`] writes is recognized by its bytes.

@@ -1,3 +1,4 @@
+use bytes::Bytes;
 use vintage_control::RejectReason;
 
 use crate::{error::Error, header::Headers, identity::Identity, rows::Rows};
@@ -42,13 +43,13 @@ pub struct BadRecord {
 }
 
 /// Reads a record of a rollouts topic. All readers use this function, so the archive quarantines
-/// and plans refuse the same records for the same reasons.
+/// and plans refuse the same records for the same reasons. The rows share the payload's memory.
 ///
 /// # Errors
 /// A [`BadRecord`] of the first class that fits.
 pub fn read_record<'a>(
     headers: impl Iterator<Item = (&'a str, Option<&'a [u8]>)> + Clone,
-    payload: Option<&[u8]>,
+    payload: Option<&Bytes>,
 ) -> Result<(Headers, Rows), BadRecord> {
     let Some(payload) = payload else {
         let detail = "it has no payload".to_owned();
@@ -57,7 +58,7 @@ pub fn read_record<'a>(
     let parsed = Headers::parse(headers.clone())
         .map_err(|error| bad(BadClass::BadHeaders, headers, error.to_string()))?;
     let rows = parsed.check_payload(payload);
-    match rows.and_then(|()| Rows::decode(payload)) {
+    match rows.and_then(|()| Rows::sharing(payload)) {
         Ok(rows) => Ok((parsed, rows)),
         Err(error) => Err(BadRecord {
             class: BadClass::Undecodable,

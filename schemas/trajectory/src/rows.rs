@@ -2,8 +2,9 @@ use std::{ops::Range, sync::Arc};
 
 use arrow::{
     array::{Array, FixedSizeBinaryArray, RecordBatch, StringArray},
-    buffer::BooleanBuffer,
+    buffer::{BooleanBuffer, Buffer},
 };
+use bytes::Bytes;
 use vintage_control::PolicyVersion;
 
 use crate::{
@@ -35,8 +36,21 @@ impl Rows {
     /// The bytes are not one whole, uncompressed Arrow IPC stream of trajectory v1 with one record
     /// batch and nothing after it, or hold a value that other readers of an archive could not read.
     pub fn decode(payload: &[u8]) -> Result<Self, Error> {
+        Self::held(payload, decode::copied)
+    }
+
+    /// Decodes a message as [`Rows::decode`] does, and shares its memory instead of copying it, if it
+    /// is aligned to 8 bytes. The rows keep `payload` alive.
+    ///
+    /// # Errors
+    /// Those of [`Rows::decode`].
+    pub fn sharing(payload: &Bytes) -> Result<Self, Error> {
+        Self::held(payload, |body| decode::shared(payload, body))
+    }
+
+    fn held(payload: &[u8], hold: impl FnOnce(&[u8]) -> Buffer) -> Result<Self, Error> {
         decode::guard(payload.len(), || {
-            let rows = Self::of_columns(decode::decode(payload)?)?;
+            let rows = Self::of_columns(decode::decode(payload, hold)?)?;
             portable::check(&rows.columns, rows.len())?;
             Ok(rows)
         })

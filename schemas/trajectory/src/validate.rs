@@ -124,7 +124,11 @@ fn check_row(rows: &Rows, row: usize) -> Result<(), Invalid> {
     }
     check_spans(rows, row, tokens)?;
     for (name, ids) in [("prompt", prompt), ("completion", completion)] {
-        if let Some(at) = ids.iter().position(|&id| id < 0) {
+        // Several ids are taken at a time, and the first bad one is looked for only if there is one.
+        let signs = ids.iter().fold(0, |signs, id| signs | id);
+        if signs < 0
+            && let Some(at) = ids.iter().position(|&id| id < 0)
+        {
             return Err(Invalid {
                 reason: RejectReason::OutOfVocabulary,
                 detail: format!("row {row} has id {} as {name} token {at}", ids[at]),
@@ -135,7 +139,12 @@ fn check_row(rows: &Rows, row: usize) -> Result<(), Invalid> {
     let sound = |logprob: f32| logprob <= LOGPROB_SLACK && logprob > f32::NEG_INFINITY;
     let trained = |token: usize| mask.as_ref().is_none_or(|mask| mask.value(token));
     let unsound = |(token, &logprob): (usize, &f32)| !sound(logprob) && trained(token);
-    if let Some((token, logprob)) = logprobs.iter().enumerate().find(|&each| unsound(each)) {
+    let all_sound = logprobs
+        .iter()
+        .fold(true, |all, &logprob| all & sound(logprob));
+    if !all_sound
+        && let Some((token, logprob)) = logprobs.iter().enumerate().find(|&each| unsound(each))
+    {
         return Err(Invalid {
             reason: RejectReason::BadLogprob,
             detail: format!("row {row} has log-prob {logprob} at completion token {token}"),

@@ -228,7 +228,8 @@ pub(crate) struct UpdateBenchArgs {
     /// Number of updates to time, after one that is not timed.
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub(crate) updates: usize,
-    /// Python with torch and transformers, to run the same updates in PyTorch; on the CPU only.
+    /// Python with torch and transformers, to run the same updates in PyTorch on the same device, in
+    /// turns: in f32, and on a GPU in bf16 too.
     #[arg(long, value_name = "PROGRAM")]
     pub(crate) python: Option<PathBuf>,
 }

@@ -1,8 +1,9 @@
 use std::{collections::BTreeMap, sync::Arc};
 
+use half::bf16;
 use tokio::sync::mpsc::{Receiver, Sender, UnboundedSender};
-use vintage_control::{Name, SlotNumber};
-use vintage_settings::RewardConfig;
+use vintage_control::{Name, Precision, SlotNumber};
+use vintage_settings::RolloutConfig;
 use vintage_trajectory::{REFERENCE_ANSWER, Trajectory};
 
 use super::sampler::SampledGroup;
@@ -25,6 +26,7 @@ pub(crate) struct Judged {
 pub(super) struct Judge {
     reward: Box<dyn Reward>,
     budget: FailureBudget,
+    precision: Precision,
     policy: Name,
     judged: Sender<Judged>,
     leases: Leases,
@@ -34,16 +36,17 @@ pub(super) struct Judge {
 impl Judge {
     pub(super) fn new(
         reward: Box<dyn Reward>,
-        config: &RewardConfig,
+        config: &RolloutConfig,
         policy: &Name,
         judged: Sender<Judged>,
         leases: Leases,
         events: UnboundedSender<ProducerEvent>,
     ) -> Self {
-        let budget = FailureBudget::new(config);
+        let budget = FailureBudget::new(&config.reward);
         Self {
             reward,
             budget,
+            precision: config.logprob_precision,
             policy: policy.clone(),
             judged,
             leases,
@@ -84,7 +87,8 @@ impl Judge {
                     Ok(scores) => {
                         self.budget.succeeded();
                         let slot = group.lease.slot;
-                        let rows = trajectories(group, samples, scores, &self.policy);
+                        let samples = samples.into_iter().map(|sample| self.rounded(sample));
+                        let rows = trajectories(group, samples.collect(), scores, &self.policy);
                         vintage_faults::point("rollout.sampled", 1);
                         if self.judged.send(Judged { slot, rows }).await.is_err() {
                             // The publisher has failed and reports the error.
@@ -96,6 +100,15 @@ impl Judge {
             }
         }
         Ok(())
+    }
+
+    /// Rounds the log-probs of a sample to the precision that is published.
+    fn rounded(&self, mut sample: Sample) -> Sample {
+        if self.precision == Precision::Bf16 {
+            let logprobs = sample.logprobs.iter_mut();
+            logprobs.for_each(|logprob| *logprob = bf16::from_f32(*logprob).to_f32());
+        }
+        sample
     }
 
     /// Gives up a group without a reward, so that another slot is granted; it gets no number.

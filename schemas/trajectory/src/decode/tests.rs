@@ -4,7 +4,7 @@
 use arrow::ipc::root_as_message;
 use proptest::prelude::*;
 
-use super::{decode, guard};
+use super::{copied, decode, guard};
 use crate::{digest::content_sha256, error::Error, rows::Rows, template::TEMPLATE, validate};
 
 const FULL: &[u8] = include_bytes!("../../tests/golden/full.arrow");
@@ -12,7 +12,7 @@ const MINIMAL: &[u8] = include_bytes!("../../tests/golden/minimal.arrow");
 
 /// Reads the bytes and, if they can be read, every value in them. Returns true if they could.
 fn examine(bytes: &[u8]) -> bool {
-    let Ok(rows) = decode(bytes).and_then(Rows::from_batch) else {
+    let Ok(rows) = decode(bytes, copied).and_then(Rows::from_batch) else {
         return false;
     };
     let trajectories = rows.to_trajectories();

@@ -53,9 +53,13 @@ unsafe impl GlobalAlloc for Noting {
 
 /// Returns the largest single allocation and the sum of all while reading `message`, in bytes.
 fn reading(message: &[u8]) -> (usize, usize) {
+    allocated(|| Rows::decode(message))
+}
+
+fn allocated<T>(read: impl FnOnce() -> T) -> (usize, usize) {
     LARGEST.set(0);
     TOTAL.set(0);
-    let result = Rows::decode(message);
+    let result = read();
     let taken = (LARGEST.get(), TOTAL.get());
     drop(result);
     taken
@@ -104,4 +108,20 @@ fn reading_copies_once() {
         largest <= message.len() && total <= message.len() + 64 * 1024,
         "{largest} {total}"
     );
+}
+
+/// Checks that a message which is held as it is read is not copied, and that one at an odd address is
+/// read all the same.
+#[test]
+fn sharing_copies_nothing() {
+    let rows = crate::sample::group(8, 5_000);
+    let message = vintage_trajectory::encode(&rows).unwrap();
+    let (_, total) = allocated(|| Rows::sharing(&message));
+    assert!(total <= 64 * 1024, "{total}");
+    let mut moved = vec![0];
+    moved.extend_from_slice(&message);
+    let moved = bytes::Bytes::from(moved).slice(1..);
+    for message in [message, moved] {
+        assert_eq!(Rows::sharing(&message).unwrap().to_trajectories(), rows);
+    }
 }

@@ -49,9 +49,6 @@ pub(crate) async fn update(args: &UpdateBenchArgs, context: &Context) -> Result<
         return Err(Usage::new("rows, prompt, completion and updates must be at least 1").into());
     }
     let (device, recompute, python) = (args.device, args.recompute, args.python.clone());
-    if python.is_some() && device != Device::Cpu {
-        return Err(Usage::new("--python compares updates on the CPU; leave out --device").into());
-    }
     let report =
         spawn_blocking(move || measure(&config, device, shape, recompute, python.as_deref()));
     let report = report.await.context("measuring panicked")??;
@@ -74,10 +71,14 @@ fn measure(
     })
 }
 
+fn name(updates: &Updates) -> String {
+    format!("{:?}", updates.compute).to_lowercase()
+}
+
 fn text(report: &UpdateReport) -> String {
     let rows = report.updates.iter().map(|updates| {
         vec![
-            format!("{:?}", updates.compute).to_lowercase(),
+            name(updates),
             grouped(updates.tokens_per_second as u64),
             format!("{:.3}", updates.rounds.seconds),
             format!("{:.2} %", 100.0 * updates.rule_share),
@@ -95,21 +96,25 @@ fn text(report: &UpdateReport) -> String {
     let (parameters, tokens, parts) = report.updates.first().map_or((0, 0, 0), |first| {
         (first.parameters, first.tokens, first.micro_batches)
     });
-    let beside = report.updates.iter().find_map(|updates| {
+    let beside = report.updates.iter().filter_map(|updates| {
         let theirs = updates.pytorch.as_ref()?;
         let (least, most) = theirs.ratio.ratio_range;
+        let memory = theirs.peak_bytes.map(bytes);
         Some(format!(
-            "\nPyTorch {} (transformers {}, {}), {} threads: {:.3} s an update in f32, {:.2} times as \
-             long as here ({least:.2} to {most:.2}; CPU {})\n",
+            "\nPyTorch {} (transformers {}, {}), {} threads: {:.3} s an update in {}, {:.2} times as \
+             long as here ({least:.2} to {most:.2}; CPU {}){}\n",
             theirs.versions.torch,
             theirs.versions.transformers,
             theirs.versions.attention,
             theirs.threads,
             theirs.rounds.seconds,
+            name(updates),
             theirs.ratio.ratio,
-            theirs.ratio.cpu_ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"))
+            theirs.ratio.cpu_ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}")),
+            memory.map_or_else(String::new, |memory| format!(", GPU's peak {memory}")),
         ))
     });
+    let beside: String = beside.collect();
     format!(
         "{}: {} parameters, {} tokens an update in {parts} micro-batches, median of {}\n{}{}",
         report.device,
@@ -117,6 +122,6 @@ fn text(report: &UpdateReport) -> String {
         grouped(tokens as u64),
         report.shape.updates,
         table(&head, &rows),
-        beside.unwrap_or_default(),
+        beside,
     )
 }

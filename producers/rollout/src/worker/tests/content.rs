@@ -1,10 +1,10 @@
 //! Tests of what is sampled for a slot: the same, whichever process samples it.
 
-use vintage_control::PolicyVersion;
+use vintage_control::{PolicyVersion, Precision};
 
 use super::{
     lead::{LeaseOf, any, exact},
-    scripted::{Script, ScriptedEngine},
+    scripted::{LOGPROB, Script, ScriptedEngine},
     stage::{BATCH, Group, SEED, Stage, slots, start},
 };
 
@@ -118,4 +118,22 @@ async fn lives_at_the_same_slots_sample_the_same_under_both_rules() {
         same(&sampled(&any(49..57, 0), SEED).await) < 4,
         "other slots"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn log_probs_are_rounded_when_asked() {
+    for (precision, published) in [(Precision::F32, LOGPROB), (Precision::Bf16, -2.5)] {
+        let mut stage = Stage::new().await;
+        let mut setup = stage.setup(ScriptedEngine::new(Script::default()));
+        setup.rollout.logprob_precision = precision;
+        let running = start(setup);
+        stage.version(0).await;
+        stage.grant(&running.id, &any(0..1, 0)).await;
+        let groups = stage.groups(1).await;
+        running.cancel.cancel();
+        running.end().await.unwrap();
+        for row in &groups[0].rows {
+            assert_eq!(row.behavior_logprobs, [published]);
+        }
+    }
 }

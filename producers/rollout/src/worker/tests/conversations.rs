@@ -4,7 +4,7 @@ use vintage_settings::EnvironmentConfig;
 
 use super::{
     lead::{exact, numbers},
-    scripted::{Script, ScriptedEngine},
+    scripted::{LOGPROB, Script, ScriptedEngine},
     stage::{Stage, start},
 };
 use crate::{Environment, EpisodeReward, ProducerEvent, Worker};
@@ -82,7 +82,7 @@ async fn conversations_are_published_and_failed_ones_made_up_for() {
             row.completion_tokens,
             [digits[0], i32::from(b'+'), digits[1]]
         );
-        assert_eq!(row.behavior_logprobs, [-2.5, 0.0, -2.5]);
+        assert_eq!(row.behavior_logprobs, [LOGPROB, 0.0, LOGPROB]);
         assert_eq!(row.loss_mask, Some(vec![true, false, true]));
         assert_eq!((row.reward, row.policy_spans.len()), (3.0, 1));
         let parts = [("form", 1.0), ("turn_2", 3.0)].map(|(name, part)| (name.to_owned(), part));

@@ -47,6 +47,9 @@ impl Default for Script {
     }
 }
 
+/// Log-prob of every token, which bf16 rounds to -2.5.
+pub(super) const LOGPROB: f32 = -2.503;
+
 /// Engine that completes with one digit, which follows from row seed and version alone; encodes
 /// only ASCII.
 pub(super) struct ScriptedEngine {
@@ -148,7 +151,7 @@ impl ScriptedTurns {
         Sample {
             prompt_tokens: self.tokens_of(request),
             completion_tokens: vec![digit; length],
-            logprobs: vec![-2.5; length],
+            logprobs: vec![LOGPROB; length],
             logprob_mode: LogprobMode::Full,
             completion_text: digit.to_string(),
             finish_reason: "stop".to_owned(),
