@@ -14,7 +14,7 @@ use vintage_model::{Ask, Decoder, DecoderConfig, ModelFolder, ParamSet, Sampling
 use crate::{
     error::{Error, Result, because},
     median::median,
-    rival::{Ratio, Rival, Rounds, Seconds, Versions},
+    rival::{Ratio, Rival, Rounds, Took, Versions},
     used::{load_average, processor},
 };
 
@@ -179,8 +179,8 @@ pub fn compare(plan: &GeneratePlan, say: &dyn Fn(&str)) -> Result<GenerateReport
 
 /// Seconds of one round.
 struct Round {
-    ours: Seconds,
-    theirs: Option<Seconds>,
+    ours: Took,
+    theirs: Option<Took>,
     /// Tokens that were asked for.
     tokens: usize,
 }
@@ -230,8 +230,8 @@ fn sampled(decoder: &Decoder, rows: &[Row], places: usize) -> Result<Vec<usize>>
 
 /// Has transformers sample all rows, `places` at a time. A call of `generate` ends with its longest
 /// row: one that ends before keeps its place.
-fn theirs(rival: &mut Rival, rows: &[Row], places: usize) -> Result<Seconds> {
-    let mut all = Seconds::default();
+fn theirs(rival: &mut Rival, rows: &[Row], places: usize) -> Result<Took> {
+    let mut all = Took::default();
     for rows in rows.chunks(places) {
         let asked = Asked {
             prompts: rows.iter().map(|row| &*row.prompt).collect(),
@@ -262,7 +262,7 @@ fn rounds(
         };
         let early = if round % 2 == 1 { ask()? } else { None };
         let sample = || pool.install(|| sampled(decoder, &rows, batch));
-        let (lengths, ours) = Seconds::of(sample)?;
+        let (lengths, ours) = Took::of(sample)?;
         let asked: Vec<_> = rows.iter().map(|row| row.length).collect();
         if lengths? != asked {
             return Err(Error::Failed(
@@ -290,7 +290,7 @@ fn rounds(
 
 fn summary(plan: &GeneratePlan, batch: usize, rounds: &[Round]) -> Batch {
     let tokens = median(rounds.iter().map(|round| round.tokens as f64));
-    let timed = |all: &[Seconds]| {
+    let timed = |all: &[Took]| {
         let rounds = Rounds::of(all);
         Timed {
             tokens_per_second: tokens / rounds.seconds,

@@ -30,7 +30,7 @@ pub struct Versions {
 
 /// Time of one round.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
-pub(crate) struct Seconds {
+pub(crate) struct Took {
     /// Wall-clock time.
     pub(crate) seconds: f64,
     /// CPU time of all threads.
@@ -40,7 +40,7 @@ pub(crate) struct Seconds {
     pub(crate) peak_bytes: Option<u64>,
 }
 
-impl Seconds {
+impl Took {
     /// Times a job of this process.
     pub(crate) fn of<T>(job: impl FnOnce() -> T) -> Result<(T, Self)> {
         let (begun, used) = (Instant::now(), cpu_seconds()?);
@@ -80,7 +80,7 @@ pub struct Ratio {
 
 impl Rounds {
     /// Summarises the seconds of at least one round.
-    pub(crate) fn of(all: &[Seconds]) -> Self {
+    pub(crate) fn of(all: &[Took]) -> Self {
         let seconds: Vec<_> = all.iter().map(|round| round.seconds).collect();
         Self {
             seconds_range: range(&seconds),
@@ -92,12 +92,12 @@ impl Rounds {
 
 impl Ratio {
     /// Compares at least one round of each program, run in turns.
-    pub(crate) fn of(ours: &[Seconds], theirs: &[Seconds]) -> Self {
+    pub(crate) fn of(ours: &[Took], theirs: &[Took]) -> Self {
         let pairs = ours.iter().zip(theirs);
         let ratios: Vec<_> = pairs
             .map(|(ours, theirs)| theirs.seconds / ours.seconds)
             .collect();
-        let cpu = |all: &[Seconds]| all.iter().map(|round| round.cpu_seconds).sum::<f64>();
+        let cpu = |all: &[Took]| all.iter().map(|round| round.cpu_seconds).sum::<f64>();
         Self {
             ratio_range: range(&ratios),
             ratio: median(ratios),
@@ -162,7 +162,7 @@ impl Rival {
     }
 
     /// Has the job done that `asked` describes; returns the time it took.
-    pub(crate) fn time(&mut self, asked: &impl Serialize) -> Result<Seconds> {
+    pub(crate) fn time(&mut self, asked: &impl Serialize) -> Result<Took> {
         let mut line = serde_json::to_string(asked).map_err(because("cannot write a request"))?;
         line.push('\n');
         self.requests

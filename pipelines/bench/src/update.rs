@@ -15,7 +15,7 @@ use vintage_settings::Device;
 
 use crate::{
     error::{Error, Result, because},
-    rival::{Ratio, Rival, Rounds, Seconds, Versions},
+    rival::{Ratio, Rival, Rounds, Took, Versions},
 };
 
 /// Script that runs updates in PyTorch on request.
@@ -185,7 +185,7 @@ pub fn time_updates(
     for update in 0..=shape.updates {
         let plan = plan(update as u64, training, policy.fingerprint())?;
         let mut outcome = UpdateStats::default();
-        let (ran, took) = Seconds::of(|| policy.run(&plan, &batches, &mut outcome))?;
+        let (ran, took) = Took::of(|| policy.run(&plan, &batches, &mut outcome))?;
         ran?;
         let other = rival.as_mut().map(|rival| rival.time(&asked)).transpose()?;
         if update > 0 {

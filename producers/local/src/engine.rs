@@ -225,7 +225,7 @@ impl TurnSampler for Held {
             let group = async move {
                 let rows = match reply.await {
                     Ok(rows) => rows,
-                    Err(_gone) => Err(Error::GaveUp),
+                    Err(_gone) => Err(Error::Batch("the process is ending".to_owned())),
                 };
                 let samples = rows.and_then(|rows| samples(&texts, version, &prompt, rows));
                 (place, samples.map_err(EngineError::from))

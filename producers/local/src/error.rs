@@ -53,9 +53,9 @@ pub enum Error {
     /// Token id that is negative, which no vocabulary has.
     #[error("token id {0} is negative; this is a bug, please report it")]
     NegativeToken(i32),
-    /// End of a batch that another completion failed; that one carries the reason.
-    #[error("its batch ended before it was sampled")]
-    GaveUp,
+    /// Batch that broke off, with the reason; none of its completions is sampled.
+    #[error("cannot sample: {0}")]
+    Batch(String),
     /// Panic on the thread that samples.
     #[error("the sampler panicked: {0}; this is a bug, please report it")]
     Panicked(#[from] tokio::task::JoinError),

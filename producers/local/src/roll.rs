@@ -16,6 +16,9 @@ pub trait Source: Send {
     /// Returns false for a completion that nobody waits for any more: it is given up.
     fn is_wanted(&self, key: &Self::Key) -> bool;
 
+    /// Takes back a completion that cannot be sampled, for what is wrong with its ask.
+    fn refused(&mut self, key: Self::Key, error: vintage_model::Error);
+
     /// Takes a completion that is finished. `seconds` is its share of the time: of every step, the
     /// same part as each of those that were sampled beside it.
     fn finished(&mut self, key: Self::Key, completion: Completion, seconds: f32);
@@ -28,24 +31,30 @@ pub(crate) fn roll<S: Source>(
 ) -> Result<(), vintage_model::Error> {
     let mut batch = Batch::new(decoder)?;
     // Seconds of a completion that had been sampled from the beginning.
-    let mut share = 0.0;
+    let mut share = 0.0_f64;
     loop {
         batch.retain(|(key, _)| source.is_wanted(key));
-        let more = source.next(batch.len());
-        if more.is_empty() && batch.is_empty() {
+        let next = source.next(batch.len());
+        if next.is_empty() && batch.is_empty() {
             return Ok(());
+        }
+        let mut more = Vec::with_capacity(next.len());
+        for (key, ask) in next {
+            match batch.check(&ask) {
+                Ok(()) => more.push(((key, share), ask)),
+                Err(error) => source.refused(key, error),
+            }
         }
         let begun = Instant::now();
         let rows = (batch.len() + more.len()).max(1);
         if more.is_empty() {
             batch.step()?;
         } else {
-            let more = more.into_iter().map(|(key, ask)| ((key, share), ask));
-            batch.admit(more.collect())?;
+            batch.admit(more)?;
         }
-        share += begun.elapsed().as_secs_f32() / rows as f32;
+        share += begun.elapsed().as_secs_f64() / rows as f64;
         for ((key, since), completion) in batch.finished() {
-            source.finished(key, completion, share - since);
+            source.finished(key, completion, (share - since) as f32);
         }
     }
 }

@@ -197,7 +197,8 @@ fn sampled(
     )?;
     let top_p = fields.number(
         "top_p",
-        |value| value > 0.0 && value <= 1.0,
+        // As it is used: the smallest numbers are 0 there.
+        |value| value as f32 > 0.0 && value <= 1.0,
         "a number above 0 and at most 1",
     )?;
     let fits = |value: f64| value.fract() == 0.0 && (-1.0..=f64::from(i32::MAX)).contains(&value);

@@ -38,10 +38,22 @@ pub(crate) struct Rows {
 
 impl Rows {
     /// Answers all rows after a failure.
-    pub(crate) fn fail(self, error: &Error) {
+    pub(crate) fn fail(mut self, error: &Error) {
         tracing::error!("{} completions failed: {error}", self.open.len());
-        for (row, _) in self.open.into_values() {
-            let _gone = row.reply.send(Outcome::Failed(error.to_string()));
+        self.answer(&error.to_string());
+    }
+
+    fn answer(&mut self, failure: &str) {
+        for (_, (row, _)) in self.open.drain() {
+            let _gone = row.reply.send(Outcome::Failed(failure.to_owned()));
+        }
+    }
+}
+
+impl Drop for Rows {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.answer("the sampler panicked; this is a bug, please report it");
         }
     }
 }
@@ -51,6 +63,10 @@ impl Source for Rows {
 
     fn next(&mut self, sampling: usize) -> Vec<(u64, Ask)> {
         self.open.retain(|_, (row, _)| !row.reply.is_closed());
+        let aborted = |_: &u64, (row, _): &mut (Row, String)| row.aborted.load(Ordering::Relaxed);
+        for (_, (row, _)) in self.open.extract_if(aborted) {
+            let _gone = row.reply.send(Outcome::Aborted);
+        }
         let held: usize = self.open.values().map(|(row, _)| row.tokens()).sum();
         let room = self.most.saturating_sub(held);
         let taken = locked(&self.queue).take(room, sampling == 0);
@@ -72,6 +88,12 @@ impl Source for Rows {
     fn is_wanted(&self, number: &u64) -> bool {
         let row = self.open.get(number);
         row.is_some_and(|(row, _)| !row.reply.is_closed())
+    }
+
+    fn refused(&mut self, number: u64, error: vintage_model::Error) {
+        if let Some((row, _)) = self.open.remove(&number) {
+            let _gone = row.reply.send(Outcome::Failed(error.to_string()));
+        }
     }
 
     fn finished(&mut self, number: u64, completion: Completion, _seconds: f32) {
@@ -143,7 +165,8 @@ mod tests {
             params,
             seed: 0,
             likeliest,
-            request: String::new(),
+            request: "a".to_owned(),
+            aborted: Arc::default(),
             reply,
         };
         assert!(locked(&rows.queue).append(vec![row]));
@@ -189,6 +212,20 @@ mod tests {
         assert_eq!(rows.sampled.load(Ordering::Relaxed), 2);
     }
 
+    #[tokio::test]
+    async fn what_is_aborted_is_sampled_no_more() {
+        let (mut rows, _folder) = rows().await;
+        let mut outcome = ask(&rows, 8, 0);
+        assert_eq!(rows.next(0).len(), 1);
+        assert_eq!(locked(&rows.queue).abort(|request| request == "b"), 0);
+        assert_eq!(locked(&rows.queue).abort(|request| request == "a"), 1);
+        assert!(rows.next(1).is_empty());
+        assert!(!rows.is_wanted(&0));
+        assert!(matches!(outcome.try_recv(), Ok(Outcome::Aborted)));
+        drop(rows.next(0));
+        assert_eq!(locked(&rows.queue).abort(|_| true), 0, "it is gone");
+    }
+
     /// A change of weights lets nothing more in, ends, and wakes the sampling task; a failed batch
     /// answers its rows.
     #[tokio::test]
@@ -203,7 +240,7 @@ mod tests {
         drop(change);
         changed.notified().await;
         assert!(locked(&queue).is_due());
-        rows.fail(&Error::GaveUp);
+        rows.fail(&Error::Batch("a test".to_owned()));
         assert!(matches!(held.try_recv(), Ok(Outcome::Failed(_))));
         assert!(matches!(later.try_recv(), Err(TryRecvError::Empty)));
     }

@@ -75,6 +75,7 @@ impl Engine {
         let (mut rows, mut outcomes) = (Vec::new(), Vec::new());
         let seeds = ask.seeds(StdRng::from_os_rng().random());
         let params = Arc::new(ask.params.clone());
+        let aborted = Arc::default();
         let prompts = ask
             .prompts
             .iter()
@@ -88,6 +89,7 @@ impl Engine {
                 seed,
                 likeliest: ask.logprobs.unwrap_or(0),
                 request: request.to_owned(),
+                aborted: Arc::clone(&aborted),
                 reply,
             });
         }
@@ -121,20 +123,22 @@ impl Engine {
             match model.sample(rows).await {
                 Ok((rows, Err(error))) => rows.fail(&error),
                 Ok((_, Ok(()))) => {}
-                // Their clients see that nobody answers any more.
+                // `Rows` has answered its clients.
                 Err(error) => tracing::error!("completions failed: {error}"),
             }
         }
     }
 
-    /// Takes requests out of the queue; returns their number. A batch in hand is finished.
+    /// Gives up requests that wait or are being sampled; returns their number.
     pub(crate) fn abort(&self, is_meant: impl Fn(&str) -> bool) -> usize {
         self.queue().abort(is_meant)
     }
 
-    /// Begins no batch any more, and returns once none is in hand.
+    /// Lets nothing join the batch any more, and returns once it has ended, even if another client
+    /// resumes meanwhile.
     pub(crate) async fn pause(&self) {
         self.queue().paused = true;
+        let _change = Change::begin(&self.queue, &self.changed);
         let _between_batches = self.held.lock().await;
     }
 
@@ -147,8 +151,8 @@ impl Engine {
         self.queue().paused
     }
 
-    /// Loads the weights of a folder as soon as what is being sampled has ended. Until they are given a label, they have one
-    /// that no version has.
+    /// Loads the weights of a folder as soon as what is being sampled has ended. Until they are given a
+    /// label, they have one that no version has.
     ///
     /// # Errors
     /// The folder cannot be used; the old weights stay.

@@ -1,6 +1,12 @@
 //! Completions that wait for the engine, in the order in which they came.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use tokio::sync::oneshot;
 use vintage_local::Likeliest;
@@ -19,6 +25,8 @@ pub(crate) struct Row {
     pub(crate) likeliest: usize,
     /// Id of its request.
     pub(crate) request: String,
+    /// Set if the request is aborted while its rows are sampled.
+    pub(crate) aborted: Arc<AtomicBool>,
     /// Sender of the outcome; closed if the client is gone.
     pub(crate) reply: oneshot::Sender<Outcome>,
 }
@@ -27,7 +35,7 @@ pub(crate) struct Row {
 #[derive(Debug)]
 pub(crate) enum Outcome {
     Sampled(Box<Sampled>),
-    /// Taken out of the queue before its first token.
+    /// Given up at a client's wish.
     Aborted,
     Failed(String),
 }
@@ -55,12 +63,18 @@ pub(crate) struct Queue {
     pub(crate) paused: bool,
     /// Number of changes of weights that wait for the batch in hand to end.
     pub(crate) changes: usize,
+    /// Requests of the rows that were taken, as long as they are sampled.
+    in_hand: Vec<(String, Weak<AtomicBool>)>,
 }
 
 impl Queue {
     /// Appends rows, all or none; returns false if there is no room for them.
     pub(crate) fn append(&mut self, rows: Vec<Row>) -> bool {
         let more: usize = rows.iter().map(Row::tokens).sum();
+        if self.tokens + more > WAITING {
+            self.rows.retain(|row| !row.reply.is_closed());
+            self.tokens = self.rows.iter().map(Row::tokens).sum();
+        }
         if !self.rows.is_empty() && self.tokens + more > WAITING {
             return false;
         }
@@ -96,24 +110,36 @@ impl Queue {
                 taken.push(row);
             }
         }
+        self.in_hand
+            .retain(|(_, aborted)| aborted.strong_count() > 0);
+        let begun = taken.iter();
+        self.in_hand
+            .extend(begun.map(|row| (row.request.clone(), Arc::downgrade(&row.aborted))));
         taken
     }
 
-    /// Takes out rows by their requests; returns the number of requests.
+    /// Takes out rows by their requests, and marks those that are being sampled; returns the number of
+    /// requests.
     pub(crate) fn abort(&mut self, is_meant: impl Fn(&str) -> bool) -> usize {
-        let (mut left, mut requests) = (VecDeque::new(), Vec::new());
+        let (mut left, mut requests) = (VecDeque::new(), BTreeSet::new());
         for row in self.rows.drain(..) {
-            if !is_meant(&row.request) {
+            if is_meant(&row.request) {
+                requests.insert(row.request);
+                let _gone = row.reply.send(Outcome::Aborted);
+            } else {
                 left.push_back(row);
-                continue;
             }
-            if !requests.contains(&row.request) {
-                requests.push(row.request);
-            }
-            let _gone = row.reply.send(Outcome::Aborted);
         }
         self.tokens = left.iter().map(Row::tokens).sum();
         self.rows = left;
+        for (request, aborted) in &self.in_hand {
+            if is_meant(request)
+                && let Some(aborted) = aborted.upgrade()
+            {
+                aborted.store(true, Ordering::Relaxed);
+                requests.insert(request.clone());
+            }
+        }
         requests.len()
     }
 }
@@ -134,6 +160,7 @@ mod tests {
             seed: 0,
             likeliest: 0,
             request: request.to_owned(),
+            aborted: Arc::default(),
             reply,
         };
         (row, outcome)
@@ -184,9 +211,12 @@ mod tests {
     #[test]
     fn a_full_queue_takes_no_more() {
         let mut queue = Queue::default();
-        let (large, _kept) = row("a", WAITING);
+        let (large, kept) = row("a", WAITING);
         assert!(queue.append(vec![large]), "alone, anything fits");
         let (more, _kept) = row("b", 8);
         assert!(!queue.append(vec![more]));
+        drop(kept);
+        let (more, _kept) = row("b", 8);
+        assert!(queue.append(vec![more]), "a client that is gone makes room");
     }
 }

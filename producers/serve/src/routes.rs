@@ -94,7 +94,7 @@ impl Site {
                 engine.set_label(label.clone());
                 json!({"success": true, "new_version": label})
             }
-            // There is none: every batch computes its prompts.
+            // There is none: the prompts of every request are computed.
             "/reset_prefix_cache" => json!({"success": true}),
             _ => self.abort(body)?,
         };
@@ -193,7 +193,7 @@ impl Site {
     }
 }
 
-/// Checks the mode of a pause. All modes do the same here: the batch in hand is finished, and what
+/// Checks the mode of a pause. All modes do the same here: what is being sampled is finished, and what
 /// waits goes on after the pause.
 fn check_pause(query: &str) -> Result<(), Refusal> {
     for (name, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {

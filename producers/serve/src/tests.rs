@@ -315,3 +315,42 @@ async fn whatever_else_is_asked_is_refused_in_openais_shape() {
     assert_eq!((status, &models["data"][0]["id"]), (200, &json!("policy")));
     assert_eq!(served.get("/health").await.0, 200);
 }
+
+/// What comes while new weights wait to be loaded is sampled by them, and what is in hand by the old
+/// ones to its end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn new_weights_wait_for_what_is_in_hand_and_what_comes_waits_for_them() {
+    let served = Fixture::start(true).await;
+    let engine = &served.site.engine;
+    let context = engine.texts().config().max_position_embeddings;
+    let generate = |tokens: usize| {
+        served.post(
+            "/inference/v1/generate",
+            &json!({"token_ids": [1, 2], "sampling_params": {"max_tokens": tokens, "ignore_eos": true}}),
+        )
+    };
+    for round in 0..5 {
+        let label = format!("label {round}");
+        engine.set_label(label.clone());
+        engine.pause().await;
+        let before = tokio::spawn(sent(generate(context - 2)));
+        served.wait_for(1).await;
+        engine.resume();
+        served.wait_for(0).await;
+        let mut loading = Box::pin(engine.load(served.folder.path().join("1")));
+        // Polled once, so that the change has begun.
+        tokio::select! {
+            biased;
+            _ = &mut loading => panic!("a folder is read on another thread"),
+            () = std::future::ready(()) => {}
+        }
+        let after = tokio::spawn(sent(generate(2)));
+        loading.await.unwrap();
+        for (reply, label) in [(before, label.as_str()), (after, "unlabelled")] {
+            let (status, reply) = reply.await.unwrap();
+            assert_eq!(status, 200, "{reply}");
+            let sampled_by = &reply["choices"][0]["weight_versions"][0]["version"];
+            assert_eq!(sampled_by, label, "{reply}");
+        }
+    }
+}

@@ -121,6 +121,15 @@ impl<'a, K: Send> Batch<'a, K> {
         std::mem::take(&mut self.finished)
     }
 
+    /// Returns an error if a completion cannot be admitted: its prompt is empty, fills the whole
+    /// context or has an unknown token, or a parameter is out of range.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check(&self, ask: &Ask) -> Result<()> {
+        admissible(&self.pass.decoder.config, 0, ask)
+    }
+
     /// Gives up the completions of which `is_wanted` is false.
     pub fn retain(&mut self, is_wanted: impl Fn(&K) -> bool) {
         for row in &mut self.rows {
@@ -132,14 +141,12 @@ impl<'a, K: Send> Batch<'a, K> {
     /// Adds completions, runs their prompts, equal ones once, and draws the first token of each.
     ///
     /// # Errors
-    /// A prompt is empty, fills the whole context or has an unknown token, or a parameter is out of
-    /// range; nothing is added then. Or logits are not finite: the weights are broken, and so is the
-    /// batch.
+    /// One of them is not what [`Batch::check`] accepts; nothing is added then. Or logits are not
+    /// finite: the weights are broken, and so is the batch.
     pub fn admit(&mut self, asks: Vec<(K, Ask)>) -> Result<()> {
         let config = &self.pass.decoder.config;
         for (number, (_, ask)) in asks.iter().enumerate() {
-            check(config, number, ask)
-                .map_err(|problem| Error::Input(format!("sampling: {problem}")))?;
+            admissible(config, number, ask)?;
         }
         let mut prompts = Vec::with_capacity(asks.len());
         let first = self.rows.len();
@@ -331,7 +338,11 @@ impl<'a, K: Send> Batch<'a, K> {
     }
 }
 
-/// Returns what is wrong with number `number` of the completions that are asked for.
+/// Refuses number `number` of the completions that are asked for if something is wrong with it.
+fn admissible(config: &DecoderConfig, number: usize, ask: &Ask) -> Result<()> {
+    check(config, number, ask).map_err(|problem| Error::Input(format!("sampling: {problem}")))
+}
+
 fn check(config: &DecoderConfig, number: usize, ask: &Ask) -> std::result::Result<(), String> {
     let Ask { prompt, params, .. } = ask;
     let SamplingParams {

@@ -189,9 +189,9 @@ impl Pass<'_> {
         if !is_for_many(widest, tokens.len()) {
             return self.run(tokens, positions, attend);
         }
-        // Inside the thread pool, its threads stay awake from one product to the next. A pass at a
-        // time: a thread that waits for another may take up any job, such as a pass of another call,
-        // and must be back soon.
+        // Inside the thread pool, its threads stay awake from one product to the next. A thread that
+        // waits for another may take up any other job of the pool: where a learner computes beside,
+        // its pass through a micro-batch.
         rayon::scope(|_| self.run(tokens, positions, attend))
     }
 

@@ -50,7 +50,8 @@ pub(crate) struct ServeArgs {
     #[arg(long)]
     pub(crate) control: bool,
     /// Largest number of tokens that are sampled together, prompts and longest completions; their
-    /// keys and values are what sampling needs memory for.
+    /// keys and values are what sampling needs memory for. A chat without max_tokens counts as the
+    /// whole context.
     #[arg(long, value_name = "N", default_value_t = 16_384)]
     pub(crate) batch_tokens: usize,
 }

@@ -63,7 +63,7 @@ impl Rolling {
         if !waiting.running && !waiting.groups.is_empty() {
             waiting.running = true;
             let (decoder, waiting) = (Arc::clone(&self.decoder), Arc::clone(&self.waiting));
-            spawn_blocking(move || Groups::new(waiting).run(&decoder));
+            spawn_blocking(move || OpenGroups::new(waiting).run(&decoder));
         }
         replies
     }
@@ -82,38 +82,34 @@ struct Open {
 }
 
 /// Groups of a thread that samples.
-struct Groups {
+struct OpenGroups {
     waiting: Arc<Mutex<Waiting>>,
     open: HashMap<u64, Open>,
     begun: u64,
     /// True once the thread has said that it ends.
     ended: bool,
+    /// Reason for which the batch broke off.
+    failure: Option<vintage_model::Error>,
 }
 
-impl Groups {
+impl OpenGroups {
     fn new(waiting: Arc<Mutex<Waiting>>) -> Self {
         Self {
             waiting,
             open: HashMap::new(),
             begun: 0,
             ended: false,
+            failure: None,
         }
     }
 
     fn run(mut self, decoder: &Decoder) {
-        let Err(source) = roll(decoder, &mut self) else {
-            return;
-        };
-        // One group carries the error; the others end without an answer.
-        let group = self.open.keys().min().copied();
-        if let Some(open) = group.and_then(|group| self.open.remove(&group)) {
-            let _gone = open.reply.send(Err(model("sample")(source)));
-        }
+        self.failure = roll(decoder, &mut self).err();
     }
 }
 
-/// Key of a completion: its group, and its place there.
-impl Source for Groups {
+impl Source for OpenGroups {
+    /// Group of a completion, and its place there.
     type Key = (u64, usize);
 
     fn next(&mut self, sampling: usize) -> Vec<(Self::Key, Ask)> {
@@ -121,6 +117,9 @@ impl Source for Groups {
         let mut waiting = lock(&self.waiting);
         let mut more = Vec::new();
         for Asked { asks, reply } in waiting.groups.drain(..) {
+            if reply.is_closed() {
+                continue;
+            }
             if asks.is_empty() {
                 let _gone = reply.send(Ok(Vec::new()));
                 continue;
@@ -149,6 +148,12 @@ impl Source for Groups {
             .is_some_and(|open| !open.reply.is_closed())
     }
 
+    fn refused(&mut self, (group, _): Self::Key, error: vintage_model::Error) {
+        if let Some(open) = self.open.remove(&group) {
+            let _gone = open.reply.send(Err(model("sample")(error)));
+        }
+    }
+
     fn finished(&mut self, (group, place): Self::Key, completion: Completion, seconds: f32) {
         let Some(open) = self.open.get_mut(&group) else {
             return;
@@ -164,14 +169,22 @@ impl Source for Groups {
     }
 }
 
-impl Drop for Groups {
-    /// After a failure or a panic, those that wait end without an answer, and the next call samples
-    /// anew.
+impl Drop for OpenGroups {
+    /// After a failure or a panic, tells all that wait; the next call samples anew.
     fn drop(&mut self) {
-        if !self.ended {
-            let mut waiting = lock(&self.waiting);
-            waiting.groups.clear();
-            waiting.running = false;
+        if self.ended {
+            return;
+        }
+        let reason = match &self.failure {
+            Some(error) => error.to_string(),
+            None => "the sampler panicked; this is a bug, please report it".to_owned(),
+        };
+        let mut waiting = lock(&self.waiting);
+        waiting.running = false;
+        let waiting = waiting.groups.drain(..).map(|asked| asked.reply);
+        let open = self.open.drain().map(|(_, open)| open.reply);
+        for reply in open.chain(waiting) {
+            let _gone = reply.send(Err(Error::Batch(reason.clone())));
         }
     }
 }

@@ -115,8 +115,8 @@ async fn a_slot_gives_the_same_samples_whatever_runs_beside_it() {
     assert!(sample(&mut engine, Vec::new()).await.unwrap().is_empty());
 }
 
-/// Calls join the batch that is being sampled, with settings of their own; one that nobody waits for
-/// any more is given up, and so is one that cannot be sampled.
+/// Calls join the batch that is being sampled, with settings of their own, beside one that nobody
+/// waits for any more and one that cannot be sampled.
 #[tokio::test]
 async fn calls_share_a_batch_and_give_what_they_give_alone() {
     let folder = tempfile::tempdir().unwrap();

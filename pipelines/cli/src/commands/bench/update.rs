@@ -12,6 +12,7 @@ use vintage_learner::DecoderConfig;
 use vintage_settings::Device;
 
 use crate::{
+    allocator,
     args::UpdateBenchArgs,
     commands::Context,
     exit::Usage,
@@ -48,6 +49,8 @@ pub(crate) async fn update(args: &UpdateBenchArgs, context: &Context) -> Result<
     if [args.rows, args.prompt, args.completion, args.updates].contains(&0) {
         return Err(Usage::new("rows, prompt, completion and updates must be at least 1").into());
     }
+    // As a learner of a user's model does.
+    allocator::give_back_soon();
     let (device, recompute, python) = (args.device, args.recompute, args.python.clone());
     let report =
         spawn_blocking(move || measure(&config, device, shape, recompute, python.as_deref()));

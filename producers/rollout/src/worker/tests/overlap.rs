@@ -69,6 +69,11 @@ async fn a_batch_is_refilled_until_there_are_newer_weights() {
     assert!(others.iter().all(|group| group.rows[0].prompt_id != "p3"));
     stage.version(1).await;
     stage.grant(&running.id, &any(7..13, 1)).await;
+    // The producer has both, and goes on with what it began.
+    let id = running.id.clone();
+    stage
+        .report_of(&id, |report| numbers(&report.held).contains(&12))
+        .await;
     slow.add_permits(10);
     let later = stage.groups(7).await;
     let versions: Vec<_> = later
