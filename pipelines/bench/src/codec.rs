@@ -26,7 +26,7 @@ pub struct Measured {
     pub payload_bytes: usize,
     /// Rate of encoding.
     pub encode_gb_per_s: f64,
-    /// Rate of decoding.
+    /// Rate of decoding in place, as readers of the log do.
     pub decode_gb_per_s: f64,
     /// Rate of decoding and then reading every token and log-prob once.
     pub decode_and_read_gb_per_s: f64,
@@ -48,7 +48,8 @@ pub struct Measured {
 pub fn measure(rows: u16, tokens: usize, seconds: f64) -> Result<Measured> {
     let group = Synthetic::new(1, rows, tokens).group(0);
     let payload = encode(&group).map_err(because("cannot encode the made-up group"))?;
-    let decoded = Rows::decode(&payload).map_err(because("cannot decode what was just encoded"))?;
+    let decoded =
+        Rows::sharing(&payload).map_err(because("cannot decode what was just encoded"))?;
     if decoded.to_trajectories() != group {
         let what = "decoding gave other rows than were encoded";
         return Err(Error::Failed(what.to_owned()));
@@ -58,10 +59,10 @@ pub fn measure(rows: u16, tokens: usize, seconds: f64) -> Result<Measured> {
     // calls from being optimized away.
     let encode_s = median_seconds(budget, || drop(black_box(encode(black_box(&group)))));
     let decode_s = median_seconds(budget, || {
-        drop(black_box(Rows::decode(black_box(&payload))));
+        drop(black_box(Rows::sharing(black_box(&payload))));
     });
     let read_s = median_seconds(budget, || {
-        if let Ok(rows) = Rows::decode(black_box(&payload)) {
+        if let Ok(rows) = Rows::sharing(black_box(&payload)) {
             black_box(read(&rows));
         }
     });

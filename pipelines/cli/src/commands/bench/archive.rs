@@ -9,7 +9,7 @@ use vintage_bench::archive::{ArchivePlan, ArchiveReport, Arm, compare, drain_as}
 use crate::{
     args::{ArchiveArmArgs, ArchiveBenchArgs, BenchArm},
     commands::Context,
-    output::{table, writer},
+    output::{print_text, table},
 };
 
 /// Compares the arms.
@@ -36,7 +36,9 @@ pub(crate) async fn archive(args: &ArchiveBenchArgs, context: &Context) -> Resul
 pub(crate) async fn arm(args: &ArchiveArmArgs) -> Result<()> {
     let arm = args.arm.into();
     let drained = drain_as(arm, &args.broker, &args.topic, &args.out, args.level).await?;
-    serde_json::to_writer(writer(), &drained).context("cannot print the result")
+    let mut line = serde_json::to_string(&drained).context("cannot print the result")?;
+    line.push('\n');
+    print_text(&line)
 }
 
 impl From<BenchArm> for Arm {
