@@ -3,6 +3,7 @@
 mod architecture;
 mod audit;
 mod bad_input;
+mod bench_archive;
 mod bench_fleet;
 mod chaos;
 mod chats;
