@@ -146,7 +146,8 @@ impl Rival {
             pipes.ok_or_else(|| Error::Failed(format!("{name} has no pipes")))?;
         let mut answers = BufReader::new(answers);
         let versions = read(&mut answers).map_err(because(format!(
-            "{name} cannot take part: install torch and transformers there, or give another --python"
+            "{name} cannot take part: install torch (with CUDA, for a GPU) and transformers there, or give \
+             another --python"
         )))?;
         Ok(Self {
             child,

@@ -87,7 +87,7 @@ impl Source for Rows {
 
     fn is_wanted(&self, number: &u64) -> bool {
         let row = self.open.get(number);
-        row.is_some_and(|(row, _)| !row.reply.is_closed())
+        row.is_some_and(|(row, _)| !row.reply.is_closed() && !row.aborted.load(Ordering::Relaxed))
     }
 
     fn refused(&mut self, number: u64, error: vintage_model::Error) {
@@ -97,7 +97,8 @@ impl Source for Rows {
     }
 
     fn finished(&mut self, number: u64, completion: Completion, _seconds: f32) {
-        let Some((row, label)) = self.open.remove(&number) else {
+        // The row stays open meanwhile, so that a panic is answered too.
+        let Some((row, _)) = self.open.get(&number) else {
             return;
         };
         let temperature = match row.params.temperature {
@@ -110,6 +111,9 @@ impl Source for Rows {
             let (prompt, tokens) = (&row.prompt, &completion.tokens);
             self.model
                 .likeliest(prompt, tokens, temperature, row.likeliest)
+        };
+        let Some((row, label)) = self.open.remove(&number) else {
+            return;
         };
         let outcome = match likeliest {
             Ok(likeliest) => Outcome::Sampled(Box::new(Sampled {
@@ -213,14 +217,32 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_refused_row_and_those_of_a_panic_are_answered() {
+        let (mut rows, _folder) = rows().await;
+        let (mut refused, mut other) = (ask(&rows, 8, 0), ask(&rows, 8, 0));
+        assert_eq!(rows.next(0).len(), 2);
+        rows.refused(0, vintage_model::Error::Input("a test".to_owned()));
+        assert!(matches!(refused.try_recv(), Ok(Outcome::Failed(why)) if why.contains("a test")));
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
+            let _rows = rows;
+            panic!("a test");
+        }));
+        assert!(panicked.is_err());
+        assert!(matches!(other.try_recv(), Ok(Outcome::Failed(why)) if why.contains("panicked")));
+    }
+
+    #[tokio::test]
     async fn what_is_aborted_is_sampled_no_more() {
         let (mut rows, _folder) = rows().await;
         let mut outcome = ask(&rows, 8, 0);
         assert_eq!(rows.next(0).len(), 1);
         assert_eq!(locked(&rows.queue).abort(|request| request == "b"), 0);
         assert_eq!(locked(&rows.queue).abort(|request| request == "a"), 1);
-        assert!(rows.next(1).is_empty());
-        assert!(!rows.is_wanted(&0));
+        assert!(
+            !rows.is_wanted(&0),
+            "its place is free before another row joins"
+        );
+        assert!(rows.next(0).is_empty());
         assert!(matches!(outcome.try_recv(), Ok(Outcome::Aborted)));
         drop(rows.next(0));
         assert_eq!(locked(&rows.queue).abort(|_| true), 0, "it is gone");

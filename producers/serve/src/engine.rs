@@ -134,6 +134,11 @@ impl Engine {
         self.queue().abort(is_meant)
     }
 
+    /// Gives up all requests that wait.
+    pub(crate) fn abort_waiting(&self) {
+        self.queue().abort_waiting(|_| true);
+    }
+
     /// Lets nothing join the batch any more, and returns once it has ended, even if another client
     /// resumes meanwhile.
     pub(crate) async fn pause(&self) {

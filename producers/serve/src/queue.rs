@@ -118,9 +118,8 @@ impl Queue {
         taken
     }
 
-    /// Takes out rows by their requests, and marks those that are being sampled; returns the number of
-    /// requests.
-    pub(crate) fn abort(&mut self, is_meant: impl Fn(&str) -> bool) -> usize {
+    /// Takes out rows by their requests; returns the requests.
+    pub(crate) fn abort_waiting(&mut self, is_meant: impl Fn(&str) -> bool) -> BTreeSet<String> {
         let (mut left, mut requests) = (VecDeque::new(), BTreeSet::new());
         for row in self.rows.drain(..) {
             if is_meant(&row.request) {
@@ -132,6 +131,13 @@ impl Queue {
         }
         self.tokens = left.iter().map(Row::tokens).sum();
         self.rows = left;
+        requests
+    }
+
+    /// Takes out rows by their requests, and marks those that are being sampled; returns the number of
+    /// requests.
+    pub(crate) fn abort(&mut self, is_meant: impl Fn(&str) -> bool) -> usize {
+        let mut requests = self.abort_waiting(&is_meant);
         for (request, aborted) in &self.in_hand {
             if is_meant(request)
                 && let Some(aborted) = aborted.upgrade()

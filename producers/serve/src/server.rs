@@ -95,7 +95,7 @@ impl Server {
     }
 
     /// Answers requests until `stop`, then finishes those that were received, and returns the number
-    /// of completions sampled. Where it is paused by then, they are aborted.
+    /// of completions sampled. What waits for the end of a pause by then is aborted.
     pub async fn run(self, stop: CancellationToken) -> u64 {
         let site = Arc::clone(&self.site);
         let sampler = tokio::spawn(async move { site.engine.sample_all().await });
@@ -128,7 +128,7 @@ impl Server {
             self.site.engine.waiting()
         );
         if self.site.engine.is_paused() {
-            self.site.engine.abort(|_| true);
+            self.site.engine.abort_waiting();
         }
         ending.cancel();
         while connections.join_next().await.is_some() {}

@@ -51,7 +51,7 @@ pub(crate) struct FleetBenchArgs {
     /// Shape of the Pareto distribution of that time, above 1; inf = all the same. Assumed.
     #[arg(long, value_name = "A", default_value_t = 2.5)]
     pub(crate) tail: f64,
-    /// Time of an update. Measured: 21.6 ms ("Rollouts 256 updates old").
+    /// Time of an update. Measured on a Xeon: 21.6 ms.
     #[arg(long, value_name = "S", default_value_t = 0.0216)]
     pub(crate) update_seconds: f64,
     /// Size of a message. Measured: 8 rows of 8 tokens (`vintage bench codec --tokens 8`).
@@ -75,17 +75,17 @@ pub(crate) struct FleetBenchArgs {
     /// Partitions of the log; those of the transport benchmark.
     #[arg(long, value_name = "N", default_value_t = 4)]
     pub(crate) partitions: usize,
-    /// Capacity of a partition, per second. Measured: 0.30 GB/s published to 4 ("Transport").
+    /// Capacity of a partition, per second. Measured on a Xeon: 0.30 GB/s published to 4.
     #[arg(long, value_name = "MB", default_value_t = 75.0)]
     pub(crate) partition_mb: f64,
-    /// Capacity of the brokers to send, rollouts and control records, per second. Measured: 0.52 GB/s to bare
-    /// clients ("Transport").
+    /// Capacity of the brokers to send, rollouts and control records, per second. Measured on a Xeon: 0.52
+    /// GB/s to bare clients.
     #[arg(long, value_name = "MB", default_value_t = 520.0)]
     pub(crate) broker_mb: f64,
-    /// Capacity of a learner to consume, check and decode, per second. Measured: 0.44 GB/s ("Transport").
+    /// Capacity of a learner to consume, check and decode, per second. Measured on a Xeon: 0.44 GB/s.
     #[arg(long, value_name = "MB", default_value_t = 440.0)]
     pub(crate) decode_mb: f64,
-    /// Capacity of an archive, per second; it holds nobody up. Measured: 198 MB/s ("Archive").
+    /// Capacity of an archive, per second; it holds nobody up. Measured on a Xeon: 198 MB/s.
     #[arg(long, value_name = "MB", default_value_t = 198.0)]
     pub(crate) archive_mb: f64,
     /// Capacity of the store, per second, in both directions. Assumed: a link of 10 Gbit/s.

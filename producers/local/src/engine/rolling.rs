@@ -188,3 +188,47 @@ impl Drop for OpenGroups {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_that_breaks_off_tells_all_that_wait() {
+        for failure in [None, Some(vintage_model::Error::Input("broken".to_owned()))] {
+            let reason = if failure.is_some() {
+                "broken"
+            } else {
+                "panicked"
+            };
+            let waiting = Arc::new(Mutex::new(Waiting::default()));
+            let mut groups = OpenGroups::new(Arc::clone(&waiting));
+            let ask = Ask {
+                prompt: vec![1],
+                params: Arc::default(),
+                seed: 0,
+            };
+            let mut replies = Vec::new();
+            for number in 0..2 {
+                let (reply, rows) = oneshot::channel();
+                replies.push(rows);
+                lock(&waiting).running = true;
+                lock(&waiting).groups.push(Asked {
+                    asks: vec![ask.clone()],
+                    reply,
+                });
+                // The first one is being sampled, the second one waits.
+                if number == 0 {
+                    assert_eq!(groups.next(0).len(), 1);
+                }
+            }
+            groups.failure = failure;
+            drop(groups);
+            for mut rows in replies {
+                let told = rows.try_recv().unwrap().unwrap_err().to_string();
+                assert!(told.contains(reason), "{told}");
+            }
+            assert!(!lock(&waiting).running, "the next call samples anew");
+        }
+    }
+}

@@ -147,6 +147,11 @@ async fn calls_share_a_batch_and_give_what_they_give_alone() {
         for (groups, alone) in calls.await.into_iter().zip(&alone) {
             assert_eq!(tokens(&groups.unwrap()[0]), *alone);
         }
+        let cold = sample(&mut engine, vec![with(9, 4, -1.0)]).await;
+        assert!(
+            matches!(cold, Err(EngineError::BadRequest(_))),
+            "refused as it joins"
+        );
         let mut both: Vec<_> = refused.collect().await;
         both.sort_by_key(|(place, _)| *place);
         assert!(matches!(both[0].1, Err(EngineError::BadRequest(_))));
