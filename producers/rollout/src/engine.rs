@@ -52,13 +52,13 @@ pub trait Engine: Send {
         self.turns().sample(requests)
     }
 
-    /// Returns what the engine can do while groups are being sampled.
+    /// Returns what the engine can take while groups are being sampled.
     fn overlap(&self) -> Overlap {
         Overlap::Nothing
     }
 }
 
-/// What an engine can do while groups are being sampled.
+/// Work that an engine can take while groups are being sampled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Overlap {
     /// Nothing: it computes one call at a time.

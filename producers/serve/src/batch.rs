@@ -189,8 +189,8 @@ mod tests {
         more.iter().map(|(number, _)| *number).collect()
     }
 
-    /// What comes while others are sampled joins them as far as there is room, with the label that
-    /// the weights have then; what a client has left makes room.
+    /// Rows that come while others are sampled join them as far as there is room, with the label that
+    /// the weights have then; those that a client has left make room.
     #[tokio::test]
     async fn what_comes_joins_the_batch_in_hand() {
         let (mut rows, _folder) = rows().await;

@@ -316,8 +316,8 @@ async fn whatever_else_is_asked_is_refused_in_openais_shape() {
     assert_eq!(served.get("/health").await.0, 200);
 }
 
-/// What comes while new weights wait to be loaded is sampled by them, and what is in hand by the old
-/// ones to its end.
+/// Requests that come while new weights wait to be loaded are sampled by them, and those in hand by
+/// the old ones to their end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn new_weights_wait_for_what_is_in_hand_and_what_comes_waits_for_them() {
     let served = Fixture::start(true).await;

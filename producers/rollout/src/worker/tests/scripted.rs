@@ -25,7 +25,7 @@ pub(super) struct Script {
     pub(super) pruned: BTreeSet<u64>,
     /// Semaphore of which every call takes a permit.
     pub(super) hold: Option<Arc<Semaphore>>,
-    /// What may be done while a call runs.
+    /// Work that may be taken while a call runs.
     pub(super) overlap: Overlap,
     /// Prompt whose groups take a permit of a semaphore each.
     pub(super) slow: Option<(&'static str, Arc<Semaphore>)>,
