@@ -146,8 +146,7 @@ impl RolloutSource for LogSource {
 pub fn read(incarnation: Incarnation, record: &Record) -> Incoming {
     let headers = record.headers.iter();
     let headers = headers.map(|header| (header.key.as_str(), header.value.as_deref()));
-    let payload = record.payload.as_ref();
-    let message = read_record(headers, payload);
+    let message = read_record(headers, record.payload.as_ref());
     Incoming {
         record: RecordId {
             incarnation,
@@ -157,7 +156,7 @@ pub fn read(incarnation: Incarnation, record: &Record) -> Incoming {
         // The payload of a message that can be read has the checksum in its headers.
         crc32c: match &message {
             Ok((headers, _)) => headers.crc32c,
-            Err(_) => crc32c::crc32c(payload.map_or(&[][..], |payload| &payload[..])),
+            Err(_) => crc32c::crc32c(record.payload.as_deref().unwrap_or_default()),
         },
         timestamp_ms: record.timestamp_ms,
         message,

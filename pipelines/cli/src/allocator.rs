@@ -10,7 +10,7 @@ const PURGE_DELAY: c_int = 15;
 /// Purge delay in milliseconds. It keeps what an update frees for the next one, and gives back what is
 /// not used again before weights and moments are written. Against 10 ms, updates of a model of width
 /// 256 take 10 % less time, since they do not clear their pages anew; a learner of 20 M parameters
-/// holds up to 3 % more. With mimalloc's own second it holds up to 9 % more than is predicted.
+/// holds up to 4 % more. With mimalloc's own second it holds up to 9 % more than is predicted.
 const SOON: c_long = 400;
 
 #[expect(unsafe_code, reason = "a function of the allocator that is linked")]

@@ -1,29 +1,63 @@
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+};
 
 use tokio::sync::Semaphore;
 
 use super::{
     lead::{any, numbers},
     scripted::{Script, ScriptedEngine},
-    stage::{Stage, slots, start},
+    stage::{Group, Running, Stage, slots, start},
 };
 use crate::{ProducerEvent, engine::Overlap};
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_slow_group_holds_no_other_back() {
+/// Producer whose engine still samples the group of prompt p3 with version 0; the six others of slots
+/// 0 to 6 are published.
+struct Beside {
+    stage: Stage,
+    running: Running,
+    others: Vec<Group>,
+    /// Versions that the engine has loaded.
+    loads: Arc<Mutex<Vec<u64>>>,
+    /// Lets p3 end.
+    slow: Arc<Semaphore>,
+}
+
+async fn beside_a_slow_group(overlap: Overlap) -> Beside {
     let mut stage = Stage::new().await;
     let slow = Arc::new(Semaphore::new(0));
     let script = Script {
-        overlap: Overlap::Versions,
+        overlap,
         slow: Some(("3+1=", Arc::clone(&slow))),
         ..Default::default()
     };
-    let running = start(stage.setup(ScriptedEngine::new(script)));
+    let engine = ScriptedEngine::new(script);
+    let loads = engine.loads();
+    let running = start(stage.setup(engine));
     stage.version(0).await;
     // Seven groups are more than the three that are sampled at a time.
     stage.grant(&running.id, &any(0..7, 0)).await;
     let others = stage.groups(6).await;
     assert!(others.iter().all(|group| group.rows[0].prompt_id != "p3"));
+    Beside {
+        stage,
+        running,
+        others,
+        loads,
+        slow,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_group_holds_no_other_back() {
+    let Beside {
+        mut stage,
+        running,
+        others,
+        slow,
+        ..
+    } = beside_a_slow_group(Overlap::Versions).await;
     // Weights change while the slow group is still being sampled.
     stage.version(1).await;
     stage.grant(&running.id, &any(7..13, 1)).await;
@@ -53,20 +87,13 @@ async fn a_slow_group_holds_no_other_back() {
 /// and newer ones are loaded when nothing is being sampled any more.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_batch_is_refilled_until_there_are_newer_weights() {
-    let mut stage = Stage::new().await;
-    let slow = Arc::new(Semaphore::new(0));
-    let script = Script {
-        overlap: Overlap::SameVersion,
-        slow: Some(("3+1=", Arc::clone(&slow))),
-        ..Default::default()
-    };
-    let engine = ScriptedEngine::new(script);
-    let loads = engine.loads();
-    let running = start(stage.setup(engine));
-    stage.version(0).await;
-    stage.grant(&running.id, &any(0..7, 0)).await;
-    let others = stage.groups(6).await;
-    assert!(others.iter().all(|group| group.rows[0].prompt_id != "p3"));
+    let Beside {
+        mut stage,
+        running,
+        loads,
+        slow,
+        ..
+    } = beside_a_slow_group(Overlap::SameVersion).await;
     stage.version(1).await;
     stage.grant(&running.id, &any(7..13, 1)).await;
     // The producer has both, and goes on with what it began.
