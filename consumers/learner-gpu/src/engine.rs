@@ -54,6 +54,10 @@ impl UpdateEngine for DeviceEngine {
         &self.fingerprint
     }
 
+    fn shares_prompts(&self) -> bool {
+        true
+    }
+
     fn update(
         &mut self,
         decoder: &mut Decoder,

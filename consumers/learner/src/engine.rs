@@ -24,6 +24,10 @@ pub trait UpdateEngine: fmt::Debug + Send + Sync {
     /// Returns the fingerprint of everything besides the plan that the bits of an update depend on.
     fn fingerprint(&self) -> &Fingerprint;
 
+    /// Returns true if the engine takes batches in which sequences continue others, so that a prompt is
+    /// computed once for all its rows.
+    fn shares_prompts(&self) -> bool;
+
     /// Runs an update of `decoder` on batches that are laid out. After an error the policy must be
     /// loaded again, because an engine's own copy of it may be ahead.
     fn update(

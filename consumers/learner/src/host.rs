@@ -37,6 +37,10 @@ impl UpdateEngine for HostEngine {
         &self.fingerprint
     }
 
+    fn shares_prompts(&self) -> bool {
+        true
+    }
+
     fn update(
         &mut self,
         decoder: &mut Decoder,

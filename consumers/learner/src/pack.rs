@@ -50,7 +50,8 @@ pub(crate) fn placed(groups: &[ReadyGroup]) -> impl Iterator<Item = Placed<'_>> 
 /// Micro-batch in the model's layout, with what the loss needs of each completion token.
 #[derive(Debug, Clone, Default)]
 pub struct PackedBatch {
-    /// Prompt and completion of each row, end to end.
+    /// Prompt and completion of each row, end to end; or a prompt once, and the completions of the
+    /// rows that have it.
     pub packed: Packed,
     /// One target per completion token.
     pub targets: Targets,
@@ -71,12 +72,12 @@ pub struct PackedBatch {
 }
 
 impl PackedBatch {
-    /// Returns the end of each row's targets: the positions of a row's targets are before the
-    /// beginning of the next row.
+    /// Returns the end of each row's targets.
     fn row_ends(&self) -> impl Iterator<Item = usize> {
-        let starts = self.packed.starts.iter().skip(1);
-        let positions = &self.targets.position;
-        starts.map(|&next| positions.partition_point(|&position| (position as usize) < next))
+        self.rows.iter().scan(0, |end, row| {
+            *end += row.targets;
+            Some(*end)
+        })
     }
 }
 
@@ -117,7 +118,11 @@ pub(crate) struct Placed<'a> {
     pub(crate) row: usize,
 }
 
-impl Placed<'_> {
+impl<'a> Placed<'a> {
+    fn prompt(&self) -> &'a [i32] {
+        self.rows.prompt_tokens(self.row)
+    }
+
     /// Returns the version from which the result's staleness is measured, too.
     fn newest(&self, plan: &Plan, groups: &[ReadyGroup]) -> PolicyVersion {
         groups.get(self.group).map_or(plan.version, |group| {
@@ -217,45 +222,55 @@ pub(crate) fn staleness_of(
     })
 }
 
-/// Lays out rows of `groups`, each with its advantage, as one micro-batch of `plan`.
-pub(crate) fn lay_out<'a>(
+/// Lays out rows of `groups`, each with its advantage, as one micro-batch of `plan`. If
+/// `shares_prompts`, rows that follow one another and have one prompt have it in the batch once.
+pub(crate) fn lay_out(
     plan: &Plan,
     groups: &[ReadyGroup],
-    rows: impl IntoIterator<Item = (Placed<'a>, f32)>,
+    rows: &[(Placed<'_>, f32)],
+    shares_prompts: bool,
 ) -> PackedBatch {
     let mut batch = PackedBatch::default();
-    batch.packed.starts.push(0);
-    for (placed, advantage) in rows {
-        let Placed { rows, row, .. } = placed;
-        let newest = placed.newest(plan, groups);
-        batch.rows.push(placed.packed(plan, groups));
-        let start = batch.packed.tokens.len();
-        let prompt = rows.prompt_tokens(row);
-        let completion = rows.completion_tokens(row);
-        let temperature = rows.temperature(row);
-        // The last completion token is predicted but never an input.
-        let inputs = prompt
-            .iter()
-            .chain(&completion[..completion.len().saturating_sub(1)]);
-        batch
-            .packed
-            .tokens
-            .extend(inputs.map(|&token| token as u32));
-        batch.packed.starts.push(batch.packed.tokens.len());
-        for (place, &token) in completion.iter().enumerate() {
-            batch
-                .targets
-                .position
-                .push((start + prompt.len() - 1 + place) as u32);
-            batch.targets.token.push(token as u32);
-            batch.targets.temperature.push(temperature);
-            batch.valid.push(rows.is_trained(row, place));
-            batch.advantage.push(advantage);
-        }
-        batch
-            .behavior
-            .extend_from_slice(rows.behavior_logprobs(row));
-        batch.staleness.extend(staleness_of(rows, row, newest));
+    let is_one = |(a, _): &(Placed<'_>, f32), (b, _): &(Placed<'_>, f32)| {
+        shares_prompts && a.prompt() == b.prompt()
+    };
+    for run in rows.chunk_by(is_one) {
+        batch.add(plan, groups, run);
     }
     batch
+}
+
+impl PackedBatch {
+    /// Adds rows that have one prompt: as one sequence if it is one row, else as the prompt and the
+    /// sequences that continue it.
+    fn add(&mut self, plan: &Plan, groups: &[ReadyGroup], rows: &[(Placed<'_>, f32)]) {
+        let shared = match rows {
+            [] | [_] => None,
+            [(first, _), ..] => Some(self.packed.push(tokens(first.prompt()), None)),
+        };
+        for &(placed, advantage) in rows {
+            let Placed { rows, row, .. } = placed;
+            let newest = placed.newest(plan, groups);
+            self.rows.push(placed.packed(plan, groups));
+            let (prompt, completion) = (placed.prompt(), rows.completion_tokens(row));
+            let positions = match shared {
+                None => self.packed.push_row(tokens(prompt), tokens(completion)),
+                Some(shared) => self.packed.push_completion(shared, tokens(completion)),
+            };
+            self.targets.position.extend(positions);
+            let temperature = rows.temperature(row);
+            for (place, &token) in completion.iter().enumerate() {
+                self.targets.token.push(token as u32);
+                self.targets.temperature.push(temperature);
+                self.valid.push(rows.is_trained(row, place));
+                self.advantage.push(advantage);
+            }
+            self.behavior.extend_from_slice(rows.behavior_logprobs(row));
+            self.staleness.extend(staleness_of(rows, row, newest));
+        }
+    }
+}
+
+fn tokens(ids: &[i32]) -> impl ExactSizeIterator<Item = u32> + '_ {
+    ids.iter().map(|&token| token as u32)
 }

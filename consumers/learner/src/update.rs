@@ -106,6 +106,7 @@ pub fn update(
     let rows: Vec<_> = rows_of(groups).collect();
     let rewards: Vec<f32> = rows.iter().map(|(rows, row)| rows.reward(*row)).collect();
     let advantages = advantages(plan, groups, &rewards);
+    let shares_prompts = policy.engine.shares_prompts();
     let mut batches: Vec<PackedBatch> = plan
         .micro_batches
         .iter()
@@ -114,7 +115,7 @@ pub fn update(
                 let number = number as usize;
                 all.get(number).map(|&placed| (placed, advantages[number]))
             });
-            lay_out(plan, groups, rows)
+            lay_out(plan, groups, &rows.collect::<Vec<_>>(), shares_prompts)
         })
         .collect();
     if let Some(penalty) = &plan.reuse.kl {

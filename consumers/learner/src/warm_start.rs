@@ -83,25 +83,13 @@ pub fn warm_start(
 }
 
 fn lay_out(demonstrations: &[Demonstration]) -> (Packed, Targets) {
-    let mut packed = Packed {
-        tokens: Vec::new(),
-        starts: vec![0],
-    };
+    let mut packed = Packed::default();
     let mut targets = Targets::default();
     for Demonstration { prompt, completion } in demonstrations {
-        let start = packed.tokens.len();
-        packed.tokens.extend_from_slice(prompt);
-        packed
-            .tokens
-            .extend_from_slice(&completion[..completion.len().saturating_sub(1)]);
-        packed.starts.push(packed.tokens.len());
-        for (place, &token) in completion.iter().enumerate() {
-            targets
-                .position
-                .push((start + prompt.len() - 1 + place) as u32);
-            targets.token.push(token);
-            targets.temperature.push(1.0);
-        }
+        let positions = packed.push_row(prompt.iter().copied(), completion.iter().copied());
+        targets.position.extend(positions);
+        targets.token.extend_from_slice(completion);
     }
+    targets.temperature = vec![1.0; targets.token.len()];
     (packed, targets)
 }

@@ -58,21 +58,16 @@ pub fn lay_out(rows: &[&Row]) -> (Packed, Targets) {
 }
 
 fn lay_out_at(rows: &[&Row], temperature: &impl Fn(&Row) -> f32) -> (Packed, Targets) {
-    let mut targets = Targets::default();
-    let mut sequences = Vec::with_capacity(rows.len());
-    let mut start = 0;
+    let (mut packed, mut targets) = (Packed::default(), Targets::default());
     for row in rows {
-        // The last token is predicted but never an input.
-        let end = row.completion.len().saturating_sub(1);
-        let sequence = [&row.prompt[..], &row.completion[..end]].concat();
-        for (place, &token) in row.completion.iter().enumerate() {
-            let position = start + row.prompt.len() - 1 + place;
-            targets.position.push(position as u32);
-            targets.token.push(token);
-            targets.temperature.push(temperature(row));
-        }
-        start += sequence.len();
-        sequences.push(sequence);
+        let (prompt, completion) = (row.prompt.iter(), row.completion.iter());
+        let positions = packed.push_row(prompt.copied(), completion.copied());
+        targets.position.extend(positions);
+        targets.token.extend_from_slice(&row.completion);
+        let places = row.completion.len();
+        targets
+            .temperature
+            .extend(std::iter::repeat_n(temperature(row), places));
     }
-    (Packed::new(sequences), targets)
+    (packed, targets)
 }

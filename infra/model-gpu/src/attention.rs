@@ -1,6 +1,8 @@
 //! Causal attention with grouped query heads, computed for one sequence and one block of its
 //! queries at a time, so that scores never take more than [`SCORES`] values.
 
+use std::ops::Range;
+
 use candle_core::{D, Result, Tensor};
 use vintage_model::parts::{Heads, Pattern, Segment};
 
@@ -13,14 +15,14 @@ const SCORES: usize = 1 << 25;
 struct Block {
     /// First row of q, and number of rows.
     queries: (usize, usize),
-    /// First row of k and v, and number of rows.
-    keys: (usize, usize),
+    /// Number of the segment's first keys that the last query sees.
+    keys: usize,
     /// Number of keys that each query sees.
     visible: Vec<u32>,
 }
 
 fn blocks(pattern: &Pattern, segment: &Segment, heads: Heads, scores: usize) -> Vec<Block> {
-    let rows = (scores / (heads.query * segment.keys.len().max(1))).max(1);
+    let rows = (scores / (heads.query * segment.key_count().max(1))).max(1);
     let starts = segment.queries.clone().step_by(rows);
     starts
         .map(|start| {
@@ -30,7 +32,7 @@ fn blocks(pattern: &Pattern, segment: &Segment, heads: Heads, scores: usize) -> 
             let keys = visible.last().map_or(0, |&last| last as usize);
             Block {
                 queries: (start, end - start),
-                keys: (segment.keys.start, keys),
+                keys,
                 visible,
             }
         })
@@ -46,6 +48,15 @@ fn by_head(x: &Tensor, (start, len): (usize, usize), key_heads: usize) -> Result
         .reshape((key_heads, heads / key_heads * len, width))
 }
 
+/// Returns the rows of `x` with the keys that a segment reads: those before it, and its own.
+fn keys_of(x: &Tensor, segment: &Segment) -> Result<Tensor> {
+    let rows = |rows: &Range<usize>| x.narrow(0, rows.start, rows.len());
+    if segment.before.is_empty() {
+        return rows(&segment.keys);
+    }
+    Tensor::cat(&[rows(&segment.before)?, rows(&segment.keys)?], 0)
+}
+
 /// Reverses [`by_head`]: returns `[rows, heads, d]`.
 fn by_row(x: &Tensor, rows: usize) -> Result<Tensor> {
     let width = x.dim(2)?;
@@ -58,7 +69,7 @@ fn by_row(x: &Tensor, rows: usize) -> Result<Tensor> {
 /// Computes the softmax of the scaled scores of one block, `[key heads, group·rows, keys]`.
 fn probabilities(q: &Tensor, k: &Tensor, heads: Heads, block: &Block) -> Result<Tensor> {
     let scores = (q.matmul(&k.t()?)? * f64::from(heads.scale()))?;
-    let (rows, keys) = (block.queries.1, block.keys.1);
+    let (rows, keys) = (block.queries.1, block.keys);
     let scores = scores.reshape((heads.query, rows, keys))?;
     let visible = indices(&block.visible, q.device())?.reshape((1, rows, 1))?;
     let key = Tensor::arange(0, keys as u32, q.device())?.reshape((1, 1, keys))?;
@@ -90,11 +101,12 @@ fn forward_in(
 ) -> Result<Tensor> {
     let mut out = Vec::new();
     for segment in &pattern.segments {
+        let (k, v) = (keys_of(k, segment)?, keys_of(v, segment)?);
         for block in blocks(pattern, segment, heads, scores) {
             let q = by_head(q, block.queries, heads.key)?;
             let (k, v) = (
-                by_head(k, block.keys, heads.key)?,
-                by_head(v, block.keys, heads.key)?,
+                by_head(&k, (0, block.keys), heads.key)?,
+                by_head(&v, (0, block.keys), heads.key)?,
             );
             let attended = probabilities(&q, &k, heads, &block)?.matmul(&v)?;
             out.push(by_row(&attended, block.queries.1)?);
@@ -126,14 +138,16 @@ fn backward_in(
     let along = (out.reshape(q.shape())? * &dout)?.sum_keepdim(D::Minus1)?;
     let scale = f64::from(heads.scale());
     let (mut dqs, mut dks, mut dvs) = (Vec::new(), Vec::new(), Vec::new());
-    for segment in &pattern.segments {
+    let segments = &pattern.segments;
+    for segment in segments {
         let (mut dk_all, mut dv_all): (Option<Tensor>, Option<Tensor>) = (None, None);
+        let (k, v) = (keys_of(k, segment)?, keys_of(v, segment)?);
         for block in blocks(pattern, segment, heads, scores) {
             let q = by_head(q, block.queries, heads.key)?;
             let dout = by_head(&dout, block.queries, heads.key)?;
             let (k, v) = (
-                by_head(k, block.keys, heads.key)?,
-                by_head(v, block.keys, heads.key)?,
+                by_head(&k, (0, block.keys), heads.key)?,
+                by_head(&v, (0, block.keys), heads.key)?,
             );
             let p = probabilities(&q, &k, heads, &block)?;
             let dv = p.t()?.matmul(&dout)?;
@@ -147,7 +161,8 @@ fn backward_in(
             dv_all = Some(longer(dv_all, dv)?);
         }
         for (all, d) in [(dk_all, &mut dks), (dv_all, &mut dvs)] {
-            let keys = segment.keys.len();
+            let (before, own) = (segment.before.len(), segment.keys.len());
+            let keys = before + own;
             let d_rows = match all {
                 // No row of the sequence is read, so its keys have no gradient.
                 None => Tensor::zeros((keys, heads.key, heads.width), q.dtype(), q.device())?,
@@ -156,7 +171,12 @@ fn backward_in(
                     by_row(&all.pad_with_zeros(1, 0, keys - seen)?, keys)?
                 }
             };
-            d.push(d_rows);
+            if before > 0 {
+                let of = &segment.before;
+                let place = segments.partition_point(|other| other.keys.start < of.start);
+                d[place] = (&d[place] + d_rows.narrow(0, 0, before)?)?;
+            }
+            d.push(d_rows.narrow(0, before, own)?);
         }
     }
     Ok([
@@ -177,7 +197,10 @@ fn longer(sum: Option<Tensor>, next: Tensor) -> Result<Tensor> {
 #[cfg(test)]
 mod tests {
     use candle_core::{Device, Tensor};
-    use vintage_model::parts::{Heads, View};
+    use vintage_model::{
+        Packed,
+        parts::{Heads, View},
+    };
 
     use super::{backward_in, forward_in};
 
@@ -189,8 +212,11 @@ mod tests {
             key: 2,
             width: 6,
         };
-        let (starts, read) = ([0, 5, 6, 23], (7..22).filter(|row| row % 3 > 0));
-        let view = View::only(&starts, read.collect());
+        // Five keys, one, and 17 that continue the first.
+        let mut batch = Packed::new([vec![0; 5], vec![0]]);
+        batch.push([0; 17], Some(0));
+        let read = (3..22).filter(|row| row % 3 > 0);
+        let view = View::only(&batch, read.collect());
         let random = |rows: usize, heads: usize| {
             Tensor::randn(0_f32, 1.0, (rows, heads, 6), &Device::Cpu).unwrap()
         };
@@ -203,7 +229,7 @@ mod tests {
                 backward_in(scores, (&out, &dout), (&q, &k, &v), heads, &view.pattern).unwrap();
             [out, dq, dk, dv].map(|x| x.flatten_all().unwrap().to_vec1::<f32>().unwrap())
         };
-        for (whole, parts) in run(1 << 25).iter().zip(run(4 * 23 * 2)) {
+        for (whole, parts) in run(1 << 25).iter().zip(run(4 * 22 * 2)) {
             assert_eq!(whole.len(), parts.len());
             for (whole, part) in whole.iter().zip(&parts) {
                 assert!((whole - part).abs() < 1e-5, "{whole} {part}");

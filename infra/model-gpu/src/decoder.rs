@@ -315,9 +315,8 @@ impl DeviceDecoder {
         mut keep: impl FnMut(LayerTape),
     ) -> Result<Run> {
         let readers = Readers::new(targets);
-        let views = Views::new(&batch.starts, readers.rows.clone());
-        let lengths = batch.starts.windows(2).map(|w| w[1] - w[0]);
-        let table = Rotations::new(&self.frequencies, lengths.max().unwrap_or(0));
+        let views = Views::new(batch, readers.rows.clone());
+        let table = Rotations::new(&self.frequencies, batch.longest());
         let angles = Angles::new(&table, &self.device)?;
         let tokens = indices(&batch.tokens, &self.device)?;
         let places = indices(&readers.place, &self.device)?;

@@ -271,14 +271,8 @@ impl Decoder {
         batch.check(&self.config)?;
         targets.check(batch.tokens.len(), &self.config)?;
         let readers = Readers::new(targets);
-        let views = Views::new(&batch.starts, readers.rows.clone());
-        let longest = batch
-            .starts
-            .windows(2)
-            .map(|w| w[1] - w[0])
-            .max()
-            .unwrap_or(0);
-        let rope = rope::Table::new(&self.frequencies, longest);
+        let views = Views::new(batch, readers.rows.clone());
+        let rope = rope::Table::new(&self.frequencies, batch.longest());
         let pass = self.pass(&rope);
         let width = self.config.hidden_size;
         let mut x = embedding::forward(

@@ -69,7 +69,7 @@ pub use generate::{Ask, Batch, Completion, FinishReason, SamplingParams};
 pub use gradients::Gradients;
 pub use ops::storage::Values;
 pub use pace::Computed;
-pub use packed::{Packed, Scored, Targets};
+pub use packed::{Packed, Predictors, Scored, Sequence, Targets};
 pub use params::{ParamSet, spec::ParamSpec};
 pub use precision::Compute;
 pub use tokenizer::Tokenizer;

@@ -2,7 +2,7 @@
 
 use crate::ops::attention::{Pattern, Segment};
 use crate::ops::head;
-use crate::packed::Targets;
+use crate::packed::{Packed, Targets};
 
 /// Queries and keys of one layer for a packed batch.
 #[derive(Debug, Clone)]
@@ -29,12 +29,11 @@ pub struct Views {
 }
 
 impl Views {
-    /// Creates the views for sequences at `starts`, of which the last layer computes only the rows
-    /// `read`.
-    pub fn new(starts: &[usize], read: Vec<u32>) -> Self {
+    /// Creates the views for a batch, of which the last layer computes only the rows `read`.
+    pub fn new(batch: &Packed, read: Vec<u32>) -> Self {
         Self {
-            all: View::all(starts),
-            last: View::only(starts, read),
+            all: View::all(batch),
+            last: View::only(batch, read),
         }
     }
 
@@ -97,18 +96,19 @@ impl Readers {
 
 impl View {
     /// Creates the view in which every position is computed.
-    pub fn all(starts: &[usize]) -> Self {
-        let positions: Vec<u32> = positions(starts);
-        let segments = starts
-            .windows(2)
-            .map(|w| Segment {
-                queries: w[0]..w[1],
-                keys: w[0]..w[1],
-            })
-            .collect();
+    pub fn all(batch: &Packed) -> Self {
+        let positions = positions(batch);
+        let segments = batch.sequences().map(|of| Segment {
+            queries: of.own.clone(),
+            before: of.before,
+            keys: of.own,
+        });
         let visible = positions.iter().map(|position| position + 1).collect();
         Self {
-            pattern: Pattern { segments, visible },
+            pattern: Pattern {
+                segments: segments.collect(),
+                visible,
+            },
             query_positions: positions.clone(),
             key_positions: positions,
             kept: None,
@@ -117,24 +117,23 @@ impl View {
 
     /// Creates the view in which only the positions `kept`, ascending, continue after keys and
     /// values.
-    pub fn only(starts: &[usize], kept: Vec<u32>) -> Self {
-        let key_positions = positions(starts);
+    pub fn only(batch: &Packed, kept: Vec<u32>) -> Self {
+        let key_positions = positions(batch);
         if kept.len() == key_positions.len() {
-            return Self::all(starts);
+            return Self::all(batch);
         }
         let mut from = 0;
-        let segments = starts
-            .windows(2)
-            .map(|w| {
-                let to = from + kept[from..].partition_point(|&row| (row as usize) < w[1]);
-                let queries = from..to;
-                from = to;
-                Segment {
-                    queries,
-                    keys: w[0]..w[1],
-                }
-            })
-            .collect();
+        let segments = batch.sequences().map(|of| {
+            let to = from + kept[from..].partition_point(|&row| (row as usize) < of.own.end);
+            let queries = from..to;
+            from = to;
+            Segment {
+                queries,
+                before: of.before,
+                keys: of.own,
+            }
+        });
+        let segments = segments.collect();
         let query_positions: Vec<u32> = kept
             .iter()
             .map(|&row| key_positions[row as usize])
@@ -153,9 +152,6 @@ impl View {
     }
 }
 
-fn positions(starts: &[usize]) -> Vec<u32> {
-    starts
-        .windows(2)
-        .flat_map(|w| 0..(w[1] - w[0]) as u32)
-        .collect()
+fn positions(batch: &Packed) -> Vec<u32> {
+    batch.sequences().flat_map(|of| of.positions()).collect()
 }

@@ -134,6 +134,11 @@ impl UpdateEngine for PythonEngine {
         &self.fingerprint
     }
 
+    fn shares_prompts(&self) -> bool {
+        // Arrays of whole sequences, as attention kernels for PyTorch take them.
+        false
+    }
+
     fn update(
         &mut self,
         decoder: &mut Decoder,

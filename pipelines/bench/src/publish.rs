@@ -127,6 +127,7 @@ fn run(
 ) -> Result<()> {
     let shape = Shape {
         rows: training.rows,
+        group: 1,
         prompt_tokens: training.tokens / 2,
         completion_tokens: training.tokens - training.tokens / 2,
         micro_batch_tokens: usize::MAX,

@@ -9,8 +9,10 @@ use vintage_control::{
     Algorithm, AlgorithmName, CONTROL_FORMAT, Fingerprint, M2Scope, OptimizerSettings, Plan,
     PolicyVersion, Precision, Sha256, Training,
 };
-use vintage_learner::{AdamW, Devices, PackedBatch, engine::UpdateStats, update::TrainedPolicy};
-use vintage_model::{Decoder, DecoderConfig, Packed, ParamSet, Targets};
+use vintage_learner::{
+    AdamW, Devices, PackedBatch, PackedRow, engine::UpdateStats, update::TrainedPolicy,
+};
+use vintage_model::{Decoder, DecoderConfig, ParamSet};
 use vintage_settings::Device;
 
 use crate::{
@@ -26,6 +28,8 @@ const SCRIPT: &str = include_str!("update/rival.py");
 pub struct Shape {
     /// Completions of an update.
     pub rows: usize,
+    /// Completions that follow one prompt, which is in a micro-batch once.
+    pub group: usize,
     /// Tokens per prompt.
     pub prompt_tokens: usize,
     /// Tokens per completion.
@@ -231,30 +235,39 @@ pub(crate) fn batches(config: &DecoderConfig, shape: Shape, seed: u64) -> Vec<Pa
     let rows_at_once = (shape.micro_batch_tokens / row.max(1)).max(1);
     let uniform = -(config.vocab_size as f32).ln();
     let mut batches = Vec::new();
+    let mut prompt = Vec::new();
     for first in (0..shape.rows).step_by(rows_at_once) {
-        let mut batch = PackedBatch {
-            packed: Packed {
-                tokens: Vec::new(),
-                starts: vec![0],
-            },
-            ..PackedBatch::default()
-        };
+        let mut batch = PackedBatch::default();
+        let mut shared = None;
         for number in first..(first + rows_at_once).min(shape.rows) {
-            let start = batch.packed.tokens.len();
-            let mut draw = || rng.random_range(0..config.vocab_size as u32);
-            let tokens: Vec<u32> = (0..row).map(|_| draw()).collect();
-            batch.packed.tokens.extend_from_slice(&tokens[..row - 1]);
-            batch.packed.starts.push(batch.packed.tokens.len());
-            let completion = tokens.iter().enumerate().skip(shape.prompt_tokens);
-            for (place, &next) in completion {
-                let Targets {
-                    position,
-                    token,
-                    temperature,
-                } = &mut batch.targets;
-                position.push((start + place - 1) as u32);
-                token.push(next);
-                temperature.push(1.0);
+            let mut draw = |len| -> Vec<u32> {
+                let vocab = config.vocab_size as u32;
+                (0..len).map(|_| rng.random_range(0..vocab)).collect()
+            };
+            if number % shape.group == 0 {
+                prompt = draw(shape.prompt_tokens);
+                shared = None;
+            }
+            // A micro-batch has every prompt once, as a learner lays it out.
+            if shape.group > 1 && shared.is_none() {
+                shared = Some(batch.packed.push(prompt.iter().copied(), None));
+            }
+            let completion = draw(shape.completion_tokens);
+            let positions = match shared {
+                None => (batch.packed).push_row(prompt.iter().copied(), completion.iter().copied()),
+                Some(shared) => (batch.packed).push_completion(shared, completion.iter().copied()),
+            };
+            batch.targets.position.extend(positions);
+            batch.rows.push(PackedRow {
+                group: (number / shape.group) as u32,
+                sample: (number % shape.group) as u16,
+                reward: 0.0,
+                targets: completion.len(),
+                spans: Vec::new(),
+            });
+            for next in completion {
+                batch.targets.token.push(next);
+                batch.targets.temperature.push(1.0);
                 batch.valid.push(true);
                 batch
                     .advantage
@@ -322,6 +335,7 @@ mod tests {
     fn updates_are_timed_at_both_precisions() {
         let shape = Shape {
             rows: 6,
+            group: 4,
             prompt_tokens: 3,
             completion_tokens: 5,
             micro_batch_tokens: 20,

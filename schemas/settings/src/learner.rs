@@ -25,7 +25,8 @@ pub struct LearnerConfig {
     pub steps: u64,
     /// Number of prompt groups per update.
     pub prompts_per_update: usize,
-    /// Number of prompt and completion tokens that the model takes together.
+    /// Number of prompt and completion tokens that the model takes together. A prompt counts in every row
+    /// that has it, though rows of one group have it computed once.
     pub micro_batch_tokens: usize,
     /// Device that computes updates: `cpu`, `cuda` or `cuda:N`.
     pub device: Device,

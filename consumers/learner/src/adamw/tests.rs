@@ -21,10 +21,7 @@ fn policy() -> (Decoder, Gradients) {
     let params = ParamSet::init(&config, 3).unwrap();
     let decoder = Decoder::new(config, params).unwrap();
     let mut gradients = Gradients::zeros_like(decoder.params()).unwrap();
-    let packed = Packed {
-        tokens: vec![2, 3, 4],
-        starts: vec![0, 3],
-    };
+    let packed = Packed::new([[2, 3, 4]]);
     let targets = Targets {
         position: vec![2],
         token: vec![5],

@@ -258,7 +258,7 @@ impl<'a, K: Send> Batch<'a, K> {
         let packed = Packed::new(part.iter().map(|(prompt, _)| prompt));
         let ends = &packed.starts[1..];
         let lasts = ends.iter().map(|&end| end as u32 - 1).collect();
-        let (all, last) = (View::all(&packed.starts), View::only(&packed.starts, lasts));
+        let (all, last) = (View::all(&packed), View::only(&packed, lasts));
         let key_width = self.pass.decoder.config.key_width();
         let caches = &mut self.caches;
         let mut keep = |layer: usize, k: &[f32], v: &[f32]| {

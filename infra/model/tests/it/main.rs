@@ -11,5 +11,6 @@ mod modes;
 mod published;
 mod reference;
 mod sequences;
+mod shared;
 mod special;
 mod threads;

@@ -72,9 +72,8 @@ fn sampled_log_probs_equal_a_full_forward_pass() {
                     targets.temperature.push(temperature);
                 }
                 sampled.extend(&completion.logprobs);
-                packed.tokens.extend(prompt);
-                packed.tokens.extend(&completion.tokens);
-                packed.starts.push(packed.tokens.len());
+                let tokens = prompt.iter().chain(&completion.tokens);
+                packed.push(tokens.copied(), None);
             }
             let scored = decoder.score(&packed, &targets).unwrap();
             for (a, b) in sampled.iter().zip(&scored.logprob) {
@@ -221,10 +220,12 @@ fn unusable_inputs_are_refused_with_a_reason() {
     let gap = Packed {
         tokens: vec![1, 2],
         starts: vec![0, 0, 2],
+        continues: vec![None; 2],
     };
     let short = Packed {
         tokens: vec![1, 2],
         starts: vec![0, 1],
+        continues: vec![None],
     };
     messages.extend([
         ("position 3 of 3", scored(&packed, 3, 1, 1.0)),

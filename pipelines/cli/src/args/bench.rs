@@ -213,6 +213,9 @@ pub(crate) struct UpdateBenchArgs {
     /// Completions of an update.
     #[arg(long, value_name = "N", default_value_t = 16)]
     pub(crate) rows: usize,
+    /// Completions that follow one prompt.
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    pub(crate) group: usize,
     /// Tokens of a prompt.
     #[arg(long, value_name = "N", default_value_t = 32)]
     pub(crate) prompt: usize,

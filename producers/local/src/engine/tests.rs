@@ -181,13 +181,7 @@ async fn log_probs_are_those_of_the_decoder() {
         assert_eq!(sample.spans[0].version, PolicyVersion(1));
         assert_eq!(sample.prompt_tokens, engine.encode("12+3=", false).unwrap());
         let all = sample.prompt_tokens.iter().chain(&sample.completion_tokens);
-        let batch = Packed {
-            tokens: all.map(|&token| token as u32).collect(),
-            starts: vec![
-                0,
-                sample.prompt_tokens.len() + sample.completion_tokens.len(),
-            ],
-        };
+        let batch = Packed::new([all.map(|&token| token as u32).collect::<Vec<_>>()]);
         let count = sample.completion_tokens.len();
         let targets = Targets {
             position: (0..count)

@@ -51,6 +51,10 @@ impl UpdateEngine for Outside {
         &self.fingerprint
     }
 
+    fn shares_prompts(&self) -> bool {
+        false
+    }
+
     fn update(
         &mut self,
         decoder: &mut vintage_model::Decoder,

@@ -69,6 +69,10 @@ impl UpdateEngine for WaitingEngine {
         self.inner.fingerprint()
     }
 
+    fn shares_prompts(&self) -> bool {
+        true
+    }
+
     fn update(
         &mut self,
         decoder: &mut vintage_model::Decoder,

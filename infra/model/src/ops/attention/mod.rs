@@ -15,7 +15,7 @@ use std::ops::Range;
 use candle_core::Tensor;
 use rayon::prelude::*;
 
-use crate::cpu::{is_worth_it, map_blocks};
+use crate::cpu::{is_worth_it, map_blocks, zeros};
 use crate::ops::storage::{tensor, values};
 use crate::{config::DecoderConfig, error::Result};
 
@@ -59,8 +59,18 @@ impl Heads {
 pub struct Segment {
     /// Rows of q that belong to the sequence.
     pub queries: Range<usize>,
+    /// Rows of k and v of the sequence that it continues, the keys of an earlier segment; empty if it
+    /// continues none.
+    pub before: Range<usize>,
     /// Rows of k and v that belong to the sequence.
     pub keys: Range<usize>,
+}
+
+impl Segment {
+    /// Returns the number of keys, with those before.
+    pub fn key_count(&self) -> usize {
+        self.before.len() + self.keys.len()
+    }
 }
 
 /// Keys that each query attends to.
@@ -68,8 +78,8 @@ pub struct Segment {
 pub struct Pattern {
     /// Sequences, covering the rows of q and of k in order.
     pub segments: Vec<Segment>,
-    /// Number of keys that each row of q sees, counted from its sequence's first; ascending within
-    /// a segment.
+    /// Number of keys that each row of q sees, counted from the first before its sequence; ascending
+    /// within a segment.
     pub visible: Vec<u32>,
 }
 
@@ -117,18 +127,21 @@ pub(crate) fn forward(
 ) -> Result<Attended> {
     let (query_width, key_width) = (heads.query * heads.width, heads.key * heads.width);
     let (q_values, k, v) = (values(q)?, values(k)?, values(v)?);
+    let joined = join(pattern, [&k, &v], key_width);
     let mut out = vec![0.0; q_values.len()];
     let mut lse = vec![0.0; pattern.visible.len() * heads.query];
     let mut tasks = Vec::with_capacity(pattern.segments.len());
     let (mut out_rest, mut lse_rest) = (out.as_mut_slice(), lse.as_mut_slice());
-    for Segment { queries, keys } in &pattern.segments {
+    for (segment, joined) in pattern.segments.iter().zip(&joined) {
+        let queries = &segment.queries;
         let out = split_off(&mut out_rest, queries.len() * query_width);
         let lse = split_off(&mut lse_rest, queries.len() * heads.query);
+        let [k, v] = keys_of(segment, joined.as_ref(), [&k, &v], key_width);
         let inputs = Inputs {
             heads,
             q: rows(&q_values, queries, query_width),
-            k: rows(&k, keys, key_width),
-            v: rows(&v, keys, key_width),
+            k,
+            v,
             visible: &pattern.visible[queries.clone()],
         };
         if !queries.is_empty() {
@@ -165,18 +178,31 @@ pub(crate) fn backward(
     let (query_width, key_width) = (heads.query * heads.width, heads.key * heads.width);
     let (q_values, k_values, v) = (values(q)?, values(k)?, values(v)?);
     let (dout, out) = (values(dout)?, values(&attended.out)?);
+    let joined = join(pattern, [&k_values, &v], key_width);
+    // Sequences that continue one have a share of its keys' gradients, each in memory of its own.
+    let mut shares: Vec<_> = joined
+        .iter()
+        .map(|joined| {
+            joined
+                .as_ref()
+                .map(|of| of.each_ref().map(|of| zeros(of.len())))
+        })
+        .collect();
     let mut dq = vec![0.0; q_values.len()];
     let mut dk = vec![0.0; k_values.len()];
     let mut dv = vec![0.0; k_values.len()];
     let mut tasks = Vec::with_capacity(pattern.segments.len());
     let (mut dq_rest, mut dk_rest, mut dv_rest) =
         (dq.as_mut_slice(), dk.as_mut_slice(), dv.as_mut_slice());
-    for Segment { queries, keys } in &pattern.segments {
+    let given = pattern.segments.iter().zip(&joined).zip(&mut shares);
+    for ((segment, joined), share) in given {
+        let Segment { queries, keys, .. } = segment;
+        let [k, v] = keys_of(segment, joined.as_ref(), [&k_values, &v], key_width);
         let inputs = Inputs {
             heads,
             q: rows(&q_values, queries, query_width),
-            k: rows(&k_values, keys, key_width),
-            v: rows(&v, keys, key_width),
+            k,
+            v,
             visible: &pattern.visible[queries.clone()],
         };
         let outputs = Outputs {
@@ -184,11 +210,13 @@ pub(crate) fn backward(
             out: rows(&out, queries, query_width),
             lse: rows(&attended.lse, queries, heads.query),
         };
-        let gradients = [
-            split_off(&mut dq_rest, queries.len() * query_width),
-            split_off(&mut dk_rest, keys.len() * key_width),
-            split_off(&mut dv_rest, keys.len() * key_width),
-        ];
+        let dq = split_off(&mut dq_rest, queries.len() * query_width);
+        let dk = split_off(&mut dk_rest, keys.len() * key_width);
+        let dv = split_off(&mut dv_rest, keys.len() * key_width);
+        let gradients = match share {
+            None => [dq, dk, dv],
+            Some([dk, dv]) => [dq, dk, dv],
+        };
         if !queries.is_empty() {
             tasks.push((inputs, outputs, gradients));
         }
@@ -208,11 +236,63 @@ pub(crate) fn backward(
             long::backward(&inputs, &outputs, gradients);
         },
     );
+    // In the order of the segments, so that every sum has one order.
+    for (segment, share) in pattern.segments.iter().zip(shares) {
+        for (all, share) in [&mut dk, &mut dv]
+            .into_iter()
+            .zip(share.into_iter().flatten())
+        {
+            let (before, own) = share.split_at(segment.before.len() * key_width);
+            add(&mut all[span(&segment.before, key_width)], before);
+            all[span(&segment.keys, key_width)].copy_from_slice(own);
+        }
+    }
     Ok(Backward {
         dq: tensor(dq, q.dims())?,
         dk: tensor(dk, k.dims())?,
         dv: tensor(dv, k.dims())?,
     })
+}
+
+/// Returns, for every segment that continues a sequence, copies of the keys and values before it and
+/// of its own, end to end: kernels read the keys of a segment as one slice.
+fn join(pattern: &Pattern, keys: [&[f32]; 2], width: usize) -> Vec<Option<[Vec<f32>; 2]>> {
+    let segments = &pattern.segments;
+    let continuing = segments.iter().filter(|segment| !segment.before.is_empty());
+    let values = continuing
+        .map(|segment| 2 * segment.key_count() * width)
+        .sum();
+    map_blocks(segments.len(), values, |number| {
+        let segment = &segments[number];
+        (!segment.before.is_empty()).then(|| {
+            keys.map(|all| {
+                [
+                    rows(all, &segment.before, width),
+                    rows(all, &segment.keys, width),
+                ]
+                .concat()
+            })
+        })
+    })
+}
+
+/// Returns the keys and values that a segment reads, `joined` if there are any.
+fn keys_of<'a>(
+    segment: &Segment,
+    joined: Option<&'a [Vec<f32>; 2]>,
+    keys: [&'a [f32]; 2],
+    width: usize,
+) -> [&'a [f32]; 2] {
+    match joined {
+        None => keys.map(|all| rows(all, &segment.keys, width)),
+        Some(joined) => joined.each_ref().map(Vec::as_slice),
+    }
+}
+
+fn add(sum: &mut [f32], part: &[f32]) {
+    sum.iter_mut()
+        .zip(part)
+        .for_each(|(sum, part)| *sum += part);
 }
 
 fn is_short(inputs: &Inputs<'_>) -> bool {
@@ -251,7 +331,11 @@ fn each_segment<T: Send>(
 }
 
 fn rows<'a>(data: &'a [f32], rows: &Range<usize>, width: usize) -> &'a [f32] {
-    &data[rows.start * width..rows.end * width]
+    &data[span(rows, width)]
+}
+
+fn span(rows: &Range<usize>, width: usize) -> Range<usize> {
+    rows.start * width..rows.end * width
 }
 
 /// Splits the first `len` values off `rest`.

@@ -32,6 +32,7 @@ impl Case {
             );
             segments.push(Segment {
                 queries: from..visible.len(),
+                before: 0..0,
                 keys: keys..keys + len,
             });
             keys += len;

@@ -41,13 +41,23 @@ pub(crate) async fn update(args: &UpdateBenchArgs, context: &Context) -> Result<
         DecoderConfig::from_json(&config).map_err(|error| Usage::new(error.to_string()))?;
     let shape = Shape {
         rows: args.rows,
+        group: args.group,
         prompt_tokens: args.prompt,
         completion_tokens: args.completion,
         micro_batch_tokens: args.micro_batch_tokens,
         updates: args.updates,
     };
-    if [args.rows, args.prompt, args.completion, args.updates].contains(&0) {
-        return Err(Usage::new("rows, prompt, completion and updates must be at least 1").into());
+    if [
+        args.rows,
+        args.group,
+        args.prompt,
+        args.completion,
+        args.updates,
+    ]
+    .contains(&0)
+    {
+        let message = "rows, group, prompt, completion and updates must be at least 1";
+        return Err(Usage::new(message).into());
     }
     // As a learner of a user's model does.
     allocator::give_back_soon();
