@@ -8,7 +8,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use tokio::process::Command;
+use tokio::{process::Command, sync::Mutex};
 
 use crate::{
     cluster::io_error,
@@ -18,6 +18,8 @@ use crate::{
 
 const POM: &str = include_str!("../../kafka/pom.xml");
 const PLUGIN: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies";
+/// Held while this process fetches: two that fetch would have one staging folder.
+static FETCHING: Mutex<()> = Mutex::const_new(());
 /// Oldest major version of Java that runs Kafka 4's brokers.
 const JAVA: u32 = 17;
 const NEEDS_JAVA: &str = "Java 17 or newer";
@@ -108,6 +110,7 @@ async fn fetched_lib(cache: &Path, java: &Path) -> Result<PathBuf> {
     let version = pom_version();
     let home = cache.join(format!("kafka-{version}"));
     let lib = home.join("lib");
+    let _fetching = FETCHING.lock().await;
     if is_complete(&home) {
         return Ok(lib);
     }
@@ -241,7 +244,9 @@ fn pom_version() -> &'static str {
 mod tests {
     use std::{collections::BTreeMap, fs};
 
-    use super::{Complete, POM, home_lib, is_complete, major_version, pom_version};
+    use super::{
+        Complete, POM, fetched_lib, home_lib, is_complete, java, major_version, pom_version,
+    };
     use crate::error::Error;
 
     #[test]
@@ -280,6 +285,18 @@ mod tests {
         assert!(is_complete(home.path()));
         fs::write(home.path().join("lib/a.jar"), b"fou").unwrap();
         assert!(!is_complete(home.path()));
+    }
+
+    /// Checks that two brokers that one process starts on a fresh machine both find the jars.
+    #[tokio::test]
+    async fn two_starts_at_once_share_one_download() {
+        let cache = tempfile::tempdir().unwrap();
+        let java = java().await.unwrap();
+        let lib = || fetched_lib(cache.path(), &java);
+        let (first, second) = tokio::join!(lib(), lib());
+        let first = first.unwrap();
+        assert_eq!(first, second.unwrap());
+        assert!(is_complete(first.parent().unwrap()));
     }
 
     #[test]
