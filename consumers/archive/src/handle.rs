@@ -59,6 +59,18 @@ impl SinkHandle {
         }
     }
 
+    /// Asks for everything before each given offset to be archived, without waiting for it: a later
+    /// [`SinkHandle::commit_up_to`] finds it done, or on its way.
+    pub fn ask_for(&self, mut ends: Vec<(Partition, Offset)>) {
+        let now = self.committed.borrow();
+        ends.retain(|(partition, end)| now.get(partition).is_some_and(|now| now < end));
+        drop(now);
+        if !ends.is_empty() {
+            // If sending fails, the sink has ended, which who waits is told.
+            let _ = self.demands.send(ends);
+        }
+    }
+
     /// Waits until everything before each given offset is durably archived. Files are closed as
     /// soon as they hold it; offsets that are archived already close no file. An offset that the
     /// log has not reached is waited for.

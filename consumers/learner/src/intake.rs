@@ -362,6 +362,16 @@ impl Intake {
         of(Some(update)).chain(of(None))
     }
 
+    /// Returns the records that a plan of `update` may name: those of groups that may be chosen, and of
+    /// what is refused.
+    pub fn unplanned_records(&self, update: UpdateNumber) -> Vec<RecordId> {
+        let groups = self.places(update).map(|place| &self.ready[place].planned);
+        let refused = self.refused.iter().map(|refused| &refused.rejection);
+        let records = groups.map(|group| &group.records);
+        let records = records.chain(refused.map(|refused| &refused.records));
+        records.flatten().copied().collect()
+    }
+
     /// Returns true if the record has arrived, or was done before this process started.
     pub fn has(&self, record: RecordId) -> bool {
         self.cursors.received(record)

@@ -278,7 +278,7 @@ impl Learner {
                 .saturating_sub(self.recorded_between);
             let wait = wait.as_secs_f64();
             // Boxed, or the future of this function would be large.
-            Box::pin(self.execute(plan, groups, Occasion::First { wait })).await?;
+            Box::pin(self.execute(plan, groups, Occasion::First { wait }, &mut inputs)).await?;
         }
         self.record_last().await?;
         Box::pin(self.checkpoint()).await?;

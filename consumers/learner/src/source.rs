@@ -27,6 +27,11 @@ pub trait RolloutSource: Send {
     /// that is dropped before its end may lose a record, so the source must be dropped as well.
     async fn next(&mut self) -> Result<Option<Incoming>>;
 
+    /// Returns the next record if it need not be waited for; `None` also from a source that cannot tell.
+    fn at_hand(&mut self) -> Result<Option<Incoming>> {
+        Ok(None)
+    }
+
     /// Returns true if content and order of the records are fixed. Plans are then a function of the
     /// log and the seed, even if the learner is killed in between.
     fn is_recorded(&self) -> bool {
@@ -99,6 +104,11 @@ impl Inputs {
 /// archive must have committed the record.
 #[async_trait]
 pub trait Durability: Send {
+    /// Asks for `records` to be made durable, for which [`Durability::ensure`] is called later.
+    fn ask(&mut self, records: &[RecordId]) {
+        let _nothing_to_prepare = records;
+    }
+
     /// Returns once all `records` would survive the end of this process.
     async fn ensure(&mut self, records: &[RecordId]) -> Result<()>;
 }
@@ -139,6 +149,15 @@ impl RolloutSource for LogSource {
                 None => return Ok(None),
             }
         }
+    }
+
+    fn at_hand(&mut self) -> Result<Option<Incoming>> {
+        while let Some(event) = self.consumer.try_next()? {
+            if let Event::Record(record) = event {
+                return Ok(Some(read(self.incarnation, &record)));
+            }
+        }
+        Ok(None)
     }
 }
 

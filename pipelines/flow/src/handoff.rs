@@ -249,6 +249,23 @@ impl RolloutSource for HandOff {
             }
         }
     }
+
+    fn at_hand(&mut self) -> vintage_learner::Result<Option<Incoming>> {
+        if self.archived.is_some() || self.behind.is_some() {
+            return Ok(None);
+        }
+        let there = match &mut self.log {
+            Some(log) => log.at_hand(),
+            None => Ok(None),
+        };
+        match there {
+            Err(vintage_learner::Error::Bus(vintage_bus::Error::OffsetOutOfRange { .. })) => {
+                self.log = None;
+                Ok(None)
+            }
+            there => Ok(there?.map(|incoming| self.noted(incoming))),
+        }
+    }
 }
 
 fn as_learners(error: Error) -> vintage_learner::Error {

@@ -6,7 +6,7 @@ use vintage_control::{Plan, RejectReason, Rejection};
 use vintage_faults::point;
 
 use super::{Learner, occasion::Occasion, record::Unrecorded};
-use crate::{error::Result, intake::ReadyGroup, outlet::LearnerEvent};
+use crate::{error::Result, intake::ReadyGroup, outlet::LearnerEvent, source::Inputs};
 
 impl Learner {
     /// Returns the number of groups taken from the log whose training no checkpoint holds.
@@ -14,14 +14,16 @@ impl Learner {
         self.unsaved + self.intake.ready_groups()
     }
 
-    /// Computes the update of a plan. Meanwhile the plan is written, unless it is there, and then the
-    /// update before is recorded. This one is recorded at once if it was run before or if a checkpoint
-    /// is due, else by [`Learner::record_last`].
+    /// Computes the update of a plan. Meanwhile the plan is written, unless it is there, the update before
+    /// is recorded, and what is at hand of the next update's rollouts is read. This update
+    /// is recorded at once if it was run before or if a checkpoint is due, else by
+    /// [`Learner::record_last`].
     pub(super) async fn execute(
         &mut self,
         plan: Plan,
         groups: Vec<ReadyGroup>,
         occasion: Occasion,
+        inputs: &mut Inputs,
     ) -> Result<()> {
         let change = self.window.advance(&plan, &groups);
         let updating = LearnerEvent::Updating {
@@ -45,13 +47,18 @@ impl Learner {
             if is_new && !is_early {
                 self.decide(&plan).await?;
             }
+            if is_new {
+                let (next, is_over) = (plan.update().next(), || computing.is_finished());
+                self.read_ahead(next, inputs, is_over).await?;
+            }
             self.record_last().await?;
             if is_new {
                 self.outlet.report(updating);
             }
             Ok(())
         };
-        let (recorded, computed): (Result<()>, _) = tokio::join!(meanwhile, computing.finished());
+        let recorded: Result<()> = meanwhile.await;
+        let computed = computing.finished().await;
         recorded?;
         let trained = self.trainer.end(computed?)?;
         let held = (began.elapsed().as_secs_f64() - trained.seconds).max(0.0);

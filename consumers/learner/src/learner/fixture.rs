@@ -42,18 +42,28 @@ impl Recorded {
         let wanted: Vec<_> = log.iter().filter(wanted).cloned().collect();
         Self(wanted.into_iter())
     }
+
+    fn is_at_hand(&self) -> bool {
+        let next = self.0.as_slice().first();
+        next.is_some_and(|next| next.record.offset.0 % 8 >= 4)
+    }
 }
 
 #[async_trait]
 impl RolloutSource for Recorded {
     async fn next(&mut self) -> Result<Option<Incoming>> {
+        let is_at_hand = self.is_at_hand();
         let next = self.0.next();
-        let offset = next.as_ref().map_or(0, |next| next.record.offset.0);
-        if offset % 8 < 4 {
+        if !is_at_hand {
             // An await at which the learner can be killed, as there is when a file is read.
             tokio::task::yield_now().await;
         }
         Ok(next)
+    }
+
+    fn at_hand(&mut self) -> Result<Option<Incoming>> {
+        let is_at_hand = self.is_at_hand();
+        Ok(is_at_hand.then(|| self.0.next()).flatten())
     }
 
     fn is_recorded(&self) -> bool {

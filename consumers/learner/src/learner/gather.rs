@@ -120,17 +120,47 @@ impl Learner {
                 self.ended = true;
                 return Ok(None);
             };
-            let ready = self.intake.ready_groups();
             tokio::select! {
                 // A record that is not taken will be read again.
                 () = stop.cancelled() => return Ok(None),
-                taken = self.take(incoming, inputs) => taken?,
-            }
-            // Versions of a recorded log may be another run's.
-            if !inputs.source.is_recorded() && self.intake.ready_groups() > ready {
-                self.check_newest();
+                taken = self.take_checking(incoming, inputs) => taken?,
             }
         }
+    }
+
+    /// Takes records that are at hand until there are enough for `update`, or `is_over`, and asks for them
+    /// to be made durable. It stops where [`Learner::gather`] stops, so that plans from a recorded log do not
+    /// depend on when it was read.
+    pub(super) async fn read_ahead(
+        &mut self,
+        update: UpdateNumber,
+        inputs: &mut Inputs,
+        is_over: impl Fn() -> bool,
+    ) -> Result<()> {
+        let wanted = self.settings.learner.live_groups();
+        let is_read = inputs.leader.is_none() && update.0 < self.settings.learner.steps;
+        while is_read && !is_over() && self.intake.available(update) < wanted {
+            let Some(incoming) = inputs.source.at_hand()? else {
+                break;
+            };
+            self.take_checking(incoming, inputs).await?;
+        }
+        if is_read {
+            let records = self.intake.unplanned_records(update);
+            inputs.durability.ask(&records);
+        }
+        Ok(())
+    }
+
+    /// Takes a record, and checks the engine of a group that is complete with it, if a check is due.
+    async fn take_checking(&mut self, incoming: Incoming, inputs: &mut Inputs) -> Result<()> {
+        let ready = self.intake.ready_groups();
+        self.take(incoming, inputs).await?;
+        // Versions of a recorded log may be another run's.
+        if !inputs.source.is_recorded() && self.intake.ready_groups() > ready {
+            self.check_newest();
+        }
+        Ok(())
     }
 
     /// Reads the archive that is blended in until it has its share of the next update, or as much as

@@ -25,7 +25,7 @@ impl Learner {
             }
             let groups = self.groups_of(&plan, inputs).await?;
             self.unsaved += plan.groups.len() as u64;
-            Box::pin(self.execute(plan, groups, Occasion::Again)).await?;
+            Box::pin(self.execute(plan, groups, Occasion::Again, inputs)).await?;
         }
         let version = self.trainer.version();
         self.publish(None).await?;

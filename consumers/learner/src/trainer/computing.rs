@@ -20,6 +20,11 @@ use crate::{
 pub(crate) struct Computing(JoinHandle<Computed>);
 
 impl Computing {
+    /// Returns true if the update is computed.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.0.is_finished()
+    }
+
     /// Waits until the update is computed.
     pub(crate) async fn finished(self) -> Result<Computed> {
         self.0.await.map_err(|error| Error::panicked(&error))

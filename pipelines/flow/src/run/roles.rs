@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio_util::sync::CancellationToken;
 use vintage_archive::{SinkHandle, SinkSummary};
-use vintage_control::{Incarnation, RecordId};
+use vintage_control::{Incarnation, Offset, Partition, RecordId};
 use vintage_learner::{Devices, Durability, DurableLog, LearnerSummary, Outlet};
 use vintage_rollout::ProducerSummary;
 
@@ -262,17 +262,26 @@ struct ArchiveFirst {
     incarnation: Incarnation,
 }
 
-#[async_trait]
-impl Durability for ArchiveFirst {
-    async fn ensure(&mut self, records: &[RecordId]) -> vintage_learner::Result<()> {
-        // Records of earlier incarnations came from the archive, so they are durable already.
+impl ArchiveFirst {
+    /// Returns the ends of `records`. Those of earlier incarnations came from the archive, so they are
+    /// durable already.
+    fn ends(&self, records: &[RecordId]) -> Vec<(Partition, Offset)> {
         let live = records
             .iter()
             .filter(|record| record.incarnation == self.incarnation);
-        let ends = live
-            .map(|record| (record.partition, record.offset.next()))
-            .collect();
-        let committed = self.sink.commit_up_to(ends).await;
+        live.map(|record| (record.partition, record.offset.next()))
+            .collect()
+    }
+}
+
+#[async_trait]
+impl Durability for ArchiveFirst {
+    fn ask(&mut self, records: &[RecordId]) {
+        self.sink.ask_for(self.ends(records));
+    }
+
+    async fn ensure(&mut self, records: &[RecordId]) -> vintage_learner::Result<()> {
+        let committed = self.sink.commit_up_to(self.ends(records)).await;
         committed.map_err(vintage_learner::Error::durability_failed)
     }
 }

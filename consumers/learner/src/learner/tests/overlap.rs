@@ -19,7 +19,7 @@ use crate::{
     },
     outlet::{LearnerEvent, Outlet},
     pack::PackedBatch,
-    source::{DurableLog, Incoming, Inputs, RolloutSource},
+    source::{Durability, Incoming, Inputs, RolloutSource},
 };
 
 type Events = Mutex<mpsc::UnboundedReceiver<LearnerEvent>>;
@@ -48,8 +48,29 @@ impl RolloutSource for AtHand {
         Ok(self.0.next())
     }
 
+    fn at_hand(&mut self) -> Result<Option<Incoming>> {
+        Ok(self.0.next())
+    }
+
     fn is_recorded(&self) -> bool {
         true
+    }
+}
+
+/// Log whose records are durable, with those that were asked for.
+#[derive(Debug, Clone, Default)]
+struct Asked(Arc<Mutex<(BTreeSet<RecordId>, Vec<bool>)>>);
+
+#[async_trait]
+impl Durability for Asked {
+    fn ask(&mut self, records: &[RecordId]) {
+        self.0.lock().unwrap().0.extend(records);
+    }
+
+    async fn ensure(&mut self, records: &[RecordId]) -> Result<()> {
+        let (asked, was_asked) = &mut *self.0.lock().unwrap();
+        was_asked.push(records.iter().all(|record| asked.contains(record)));
+        Ok(())
     }
 }
 
@@ -114,7 +135,8 @@ impl UpdateEngine for WaitingEngine {
 }
 
 /// Checks that an update whose groups are at hand begins before the one before is recorded, which is
-/// recorded meanwhile, and that only checkpoints are waited for.
+/// recorded meanwhile, that only checkpoints are waited for, and that the next groups are read and asked for
+/// meanwhile.
 #[test]
 fn what_is_recorded_late_is_recorded_in_order() {
     let log: Vec<_> = (0..40).map(|seq| fixture::group(seq as i64, seq)).collect();
@@ -131,6 +153,7 @@ fn what_is_recorded_late_is_recorded_in_order() {
         settings.learner.checkpoint_every,
         settings.learner.name.clone(),
     );
+    let asked = Asked::default();
     let summary = run_in(async {
         let store = begin(folder.path()).await;
         let learner = Learner::open(
@@ -144,7 +167,7 @@ fn what_is_recorded_late_is_recorded_in_order() {
         );
         let learner = Box::pin(learner).await?;
         let source = AtHand(log.into_iter());
-        let inputs = Inputs::new(Box::new(source), Box::new(DurableLog));
+        let inputs = Inputs::new(Box::new(source), Box::new(asked.clone()));
         Box::pin(learner.run(inputs, &CancellationToken::new())).await
     });
     let summary = summary.unwrap();
@@ -153,4 +176,9 @@ fn what_is_recorded_late_is_recorded_in_order() {
     let overlapping: Vec<_> = overlapping.collect();
     assert_eq!(*waiting.early.lock().unwrap(), overlapping);
     assert!(overlapping.len() > 1);
+    let was_asked = &asked.0.lock().unwrap().1;
+    let after = overlapping.iter().map(|number| *number as usize + 1);
+    for next in after.filter(|next| *next < STEPS as usize) {
+        assert!(was_asked[next], "update {next}");
+    }
 }
