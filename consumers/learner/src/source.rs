@@ -104,10 +104,8 @@ impl Inputs {
 /// archive must have committed the record.
 #[async_trait]
 pub trait Durability: Send {
-    /// Asks for `records` to be made durable, for which [`Durability::ensure`] is called later.
-    fn ask(&mut self, records: &[RecordId]) {
-        let _nothing_to_prepare = records;
-    }
+    /// Asks for records to be made durable, for which [`Durability::ensure`] is called later.
+    fn ask(&mut self, _: &[RecordId]) {}
 
     /// Returns once all `records` would survive the end of this process.
     async fn ensure(&mut self, records: &[RecordId]) -> Result<()>;
